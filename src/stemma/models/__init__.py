@@ -1,0 +1,1 @@
+"""The wholes: language models made of parts."""

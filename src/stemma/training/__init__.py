@@ -1,0 +1,1 @@
+"""Batches x model -> weights."""

@@ -1,0 +1,1 @@
+"""The optimizers, each with the paper it came from."""

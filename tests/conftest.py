@@ -1,0 +1,29 @@
+"""What every test may ask for: the mirror of real data, and one thread per worker."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def mirror() -> Callable[[str], Path]:
+    """Path of a file of the data mirror (``STEMMA_MIRROR``); skips, naming it, where it is absent."""
+
+    def find(relative: str) -> Path:
+        folder = os.environ.get("STEMMA_MIRROR")
+        if not folder:
+            pytest.skip(f"needs {relative}: set STEMMA_MIRROR to a folder that holds it")
+        path = Path(folder) / relative
+        if not path.exists():
+            pytest.skip(f"needs {relative}, which is not in STEMMA_MIRROR={folder}")
+        return path
+
+    return find
