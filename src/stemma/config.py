@@ -135,25 +135,24 @@ def read_toml(path: Path) -> dict[str, Any]:
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Lay ``over`` on ``base``, table by table.
 
-    A table whose ``kind`` differs from that of the base replaces it as a whole: the keys of one kind
-    mean nothing to another.
+    A table whose ``kind`` differs from that of the base replaces it as a whole: the keys of one
+    kind mean nothing to another.
     """
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        both_tables = isinstance(old, Mapping) and isinstance(value, Mapping)
-        if both_tables and value.get("kind", old.get("kind")) == old.get("kind"):
-            merged[key] = merge(old, value)
-        else:
-            merged[key] = value
+        merged[key] = value
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            same_kind = value.get("kind", old.get("kind")) == old.get("kind")
+            merged[key] = merge(old, value) if same_kind else value
     return merged
 
 
 def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
     """Turn ``["model.n_layers=8", ...]`` into nested values.
 
-    The right-hand side is TOML (``8``, ``0.1``, ``true``, ``[1, 2]``); what is not TOML is a string,
-    so that ``--set name=first-try`` needs no quotes.
+    The right-hand side is TOML (``8``, ``0.1``, ``true``, ``[1, 2]``); what is not TOML is a
+    string, so that ``--set name=first-try`` needs no quotes.
     """
     values: dict[str, Any] = {}
     for assignment in assignments:
