@@ -1,0 +1,5 @@
+"""Run the command line as ``python -m stemma``."""
+
+from stemma.cli import main
+
+main()

@@ -1,0 +1,117 @@
+"""argv -> one command of one package.
+
+Each package brings its own ``commands.py``. Only the module of the command that was asked for is
+imported, so that ``stemma --help`` answers at once and no command pays for another's libraries.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import NamedTuple
+
+import typer
+
+from stemma import __version__
+from stemma.errors import StemmaError
+
+
+class Command(NamedTuple):
+    """Where a command lives, and the line that ``stemma --help`` shows for it."""
+
+    module: str
+    attribute: str
+    summary: str
+
+
+COMMANDS = {
+    "quickstart": Command(
+        "stemma.lab.commands",
+        "quickstart_command",
+        "Raw text to a trained, measured language model, in one go.",
+    ),
+    "train": Command(
+        "stemma.lab.commands", "train_command", "Run a recipe: tokenizer, data, model, report."
+    ),
+    "resume": Command(
+        "stemma.lab.commands", "resume_command", "Continue a run from its last checkpoint."
+    ),
+    "recipes": Command("stemma.lab.commands", "recipes", "List and print the shipped recipes."),
+    "generate": Command(
+        "stemma.inference.commands", "generate_command", "Continue a prompt with a model."
+    ),
+    "evaluate": Command(
+        "stemma.evaluation.commands",
+        "evaluate_command",
+        "Measure a model on a text: loss, perplexity, bits per byte.",
+    ),
+    "tokenizer": Command(
+        "stemma.tokenizers.commands", "app", "Train a tokenizer, and look at how one cuts text."
+    ),
+    "data": Command("stemma.data.commands", "app", "Turn text into token shards, and check them."),
+}
+
+
+def build_app(wanted: str | None) -> typer.Typer:
+    """The command-line application, with the ``wanted`` command imported and the others named."""
+    app = typer.Typer(
+        name="stemma",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        help="A GPT-class language model from nothing: build it, train it, look inside, use it.",
+        epilog="Start with: stemma quickstart",
+    )
+
+    app.callback()(_global_options)
+    for name, command in COMMANDS.items():
+        target = (
+            getattr(import_module(command.module), command.attribute) if name == wanted else None
+        )
+        if isinstance(target, typer.Typer):
+            app.add_typer(target, name=name, help=command.summary)
+        else:
+            app.command(name, help=None if target else command.summary)(target or _named_only)
+    return app
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"stemma {__version__}")
+        raise typer.Exit
+
+
+def _global_options(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version."
+    ),
+    traceback: bool = typer.Option(
+        False, "--traceback", help="Show the whole traceback of an error."
+    ),
+) -> None: ...
+
+
+def _named_only() -> None:
+    """Stand for a command whose module has not been imported."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; a `StemmaError` becomes one message and exit status 1."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    wanted = next((argument for argument in arguments if argument in COMMANDS), None)
+    app = build_app(wanted)
+    if "--traceback" in arguments:
+        arguments = ["--traceback", *(a for a in arguments if a != "--traceback")]
+        app(arguments)
+        return
+    try:
+        app(arguments)
+    except StemmaError as error:
+        typer.secho("error: ", fg=typer.colors.RED, bold=True, err=True, nl=False)
+        typer.echo(str(error), err=True)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""A run is a directory: its layout, and the record from which everything shown is computed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from stemma.config import to_toml
+from stemma.errors import ConfigError, DataError
+from stemma.lab.recipe import Recipe, load_recipe
+
+
+class RunDirectory:
+    """``runs/<name>/``: recipe, data, checkpoints, metrics, samples, figures, report and model."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recipe_file = path / "recipe.toml"
+        self.record_file = path / "results.json"
+        self.stdin_text = path / "text.txt"
+        self.tokenizer = path / "tokenizer"
+        self.data = path / "data"
+        self.checkpoints = path / "checkpoints"
+        self.metrics = path / "metrics.jsonl"
+        self.figures = path / "figures"
+        self.report = path / "report.html"
+        self.model = path / "model"
+
+    @classmethod
+    def create(cls, path: Path, recipe: Recipe, *, overwrite: bool = False) -> RunDirectory:
+        """Start an empty run.
+
+        Raises:
+            ConfigError: if ``path`` holds something already and ``overwrite`` is false, or if it
+                holds something that is not a run.
+        """
+        run = cls(path)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            if not run.recipe_file.exists():
+                raise ConfigError(
+                    "exists and is not a run of stemma's",
+                    where=str(path),
+                    cure="Choose another directory with --output.",
+                )
+            if not overwrite:
+                raise ConfigError(
+                    "this run exists already, and nothing is overwritten silently",
+                    where=str(path),
+                    cure=f"Continue it with `stemma resume {path}`, replace it with --overwrite, "
+                    "or choose another directory with --output.",
+                )
+            shutil.rmtree(path)
+        path.mkdir(parents=True, exist_ok=True)
+        run.write_recipe(recipe)
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> tuple[RunDirectory, Recipe]:
+        """A run that exists, and its recipe.
+
+        Raises:
+            ConfigError: if ``path`` is no run.
+        """
+        run = cls(path)
+        if not run.recipe_file.exists():
+            raise ConfigError(
+                "is not a run: it holds no recipe.toml",
+                where=str(path),
+                cure="Start one with `stemma quickstart` or `stemma train RECIPE`.",
+            )
+        return run, load_recipe(run.recipe_file)
+
+    def write_recipe(self, recipe: Recipe) -> None:
+        """Save the resolved recipe."""
+        _write_atomically(self.recipe_file, to_toml(recipe))
+
+    def read_record(self) -> dict[str, Any]:
+        """Everything the run has found out so far."""
+        if not self.record_file.exists():
+            return {}
+        try:
+            record: dict[str, Any] = json.loads(self.record_file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(
+                f"damaged: {error}",
+                where=str(self.record_file),
+                cure="Remove the file; `stemma resume` measures again what it held.",
+            ) from None
+        return record
+
+    def write_record(self, record: dict[str, Any]) -> None:
+        """Replace the record, whole or not at all."""
+        _write_atomically(self.record_file, json.dumps(record, indent=1, ensure_ascii=False))
+
+
+class Record:
+    """The run's findings, one entry per stage, saved as soon as a stage is done."""
+
+    def __init__(self, directory: RunDirectory) -> None:
+        self._directory = directory
+        self.entries = directory.read_record()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.entries
+
+    def __getitem__(self, name: str) -> Any:
+        return self.entries[name]
+
+    def save(self, name: str, entry: Any) -> None:
+        """Add or replace one entry, on disk too."""
+        self.entries[name] = entry
+        self._directory.write_record(self.entries)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the seconds that the block takes to the stage's time."""
+        started = time.perf_counter()
+        yield
+        seconds = dict(self.entries.get("seconds", {}))
+        seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - started
+        self.save("seconds", seconds)
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise DataError(
+            f"cannot be written: {error.strerror}",
+            where=str(path),
+            cure="Free some space or choose another place with --output; nothing else was lost.",
+        ) from None

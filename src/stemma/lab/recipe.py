@@ -1,0 +1,170 @@
+"""A recipe: everything that determines a run, as one typed value <-> one TOML file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from stemma.config import Config, merge, parse_overrides, read_toml, resolve_extends
+from stemma.errors import ConfigError
+from stemma.inference import SamplingConfig
+from stemma.models import TransformerConfig, preset
+from stemma.tokenizers import ByteLevelBPE, ByteTokenizer, Tokenizer, gpt2, load_tokenizer
+from stemma.training import OptimizerConfig, ScheduleConfig, TrainingConfig
+
+
+class TrainedBPE(Config):
+    """A byte-level BPE tokenizer trained on the run's own training text."""
+
+    kind: Literal["bpe"] = "bpe"
+    vocab_size: int = Field(2048, ge=257)
+    allow_fewer: bool = Field(
+        False, description="accept a smaller vocabulary where the text has too few pairs"
+    )
+
+    def build(self, documents: Iterable[str]) -> Tokenizer:
+        """Train on ``documents``."""
+        return ByteLevelBPE.train(documents, self.vocab_size, allow_fewer=self.allow_fewer)
+
+
+class Bytes(Config):
+    """One token per byte."""
+
+    kind: Literal["byte"] = "byte"
+
+    def build(self, documents: Iterable[str]) -> Tokenizer:
+        """Needs no training."""
+        return ByteTokenizer()
+
+
+class GPT2Vocabulary(Config):
+    """GPT-2's own 50,257 tokens, which ship with the package."""
+
+    kind: Literal["gpt2"] = "gpt2"
+
+    def build(self, documents: Iterable[str]) -> Tokenizer:
+        """Read the shipped vocabulary."""
+        return gpt2()
+
+
+class SavedTokenizer(Config):
+    """A tokenizer from a directory or a ``tokenizer.json``."""
+
+    kind: Literal["saved"] = "saved"
+    path: str
+
+    def build(self, documents: Iterable[str]) -> Tokenizer:
+        """Read it."""
+        return load_tokenizer(Path(self.path))
+
+
+TokenizerRecipe = Annotated[
+    TrainedBPE | Bytes | GPT2Vocabulary | SavedTokenizer, Field(discriminator="kind")
+]
+
+
+class DataRecipe(Config):
+    """Which text, how much of it is held out, and how it is cut into windows."""
+
+    source: str = Field("shakespeare", description="a shipped or catalog name, a path, or -")
+    text_field: str = "text"
+    held_out: float = Field(0.05, gt=0, lt=1)
+    windows: Literal["sliding", "packed"] = "sliding"
+    max_epochs: float | None = Field(
+        None, gt=0, description="shortens training on a text so small that it would be memorised"
+    )
+
+
+class EvaluationRecipe(Config):
+    """How the held-out text is scored."""
+
+    stride: int | None = Field(None, ge=1, description="of the last evaluation; default context/4")
+    batch_size: int = Field(32, ge=1)
+    ngram_order: int = Field(9, ge=0, le=9, description="highest ancestor; 0 measures none")
+
+
+class SamplesRecipe(Config):
+    """What is written at the end of a run."""
+
+    prompt: str = ""
+    max_new_tokens: int = Field(120, ge=1)
+    styles: dict[str, SamplingConfig] = {
+        "greedy": SamplingConfig(temperature=0.0),
+        "temperature 0.8": SamplingConfig(temperature=0.8),
+        "top-k 40": SamplingConfig(top_k=40),
+        "top-p 0.9": SamplingConfig(top_p=0.9),
+        "min-p 0.1": SamplingConfig(min_p=0.1),
+    }
+
+
+class Recipe(Config):
+    """A complete run. `load_recipe` makes one from a name, a file or a table."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    description: str = ""
+    seed: int = 0
+    tokenizer: TokenizerRecipe = TrainedBPE()
+    data: DataRecipe = DataRecipe()
+    model: TransformerConfig
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    training: TrainingConfig
+    evaluation: EvaluationRecipe = EvaluationRecipe()
+    samples: SamplesRecipe = SamplesRecipe()
+
+
+def shipped_recipes() -> dict[str, str]:
+    """Name -> description of the recipes that come with the package."""
+    folder = files("stemma.recipes")
+    paths = sorted(Path(str(entry)) for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    return {path.stem: read_toml(path).get("description", "") for path in paths}
+
+
+def load_recipe(
+    source: str | Path | Mapping[str, Any] | Recipe, overrides: Iterable[str] = ()
+) -> Recipe:
+    """Make a recipe.
+
+    Args:
+        source: the name of a shipped recipe, the path of a TOML file, or a table of values.
+        overrides: ``"table.key=value"`` assignments, laid over it.
+
+    Raises:
+        ConfigError: naming the field, the value and the cure.
+    """
+    if isinstance(source, Recipe):
+        source = source.model_dump()
+    values, where = (source, "recipe") if isinstance(source, Mapping) else _find(source, Path())
+    folder = Path(where).parent
+    values = resolve_extends(values, lambda name: _find(name, folder)[0], source=where)
+    values = merge(values, parse_overrides(overrides))
+    values["model"] = _expand_preset(values.get("model", {}), where)
+    return Recipe.parse(values, source=where)
+
+
+def _find(name: str | Path, folder: Path) -> tuple[dict[str, Any], str]:
+    shipped = Path(str(files("stemma.recipes"))) / f"{name}.toml"
+    written = folder / name
+    if written.suffix == ".toml" or not shipped.exists():
+        if written.suffix != ".toml":
+            known = ", ".join(shipped_recipes())
+            raise ConfigError(
+                f"no recipe is called {str(name)!r}",
+                cure=f"Shipped are: {known}. A recipe of your own is a path ending in .toml.",
+            )
+        return read_toml(written), str(written)
+    return read_toml(shipped), f"recipe {name}"
+
+
+def _expand_preset(model: Mapping[str, Any], where: str) -> dict[str, Any]:
+    model = dict(model)
+    name = model.pop("preset", None)
+    if name is None:
+        return model
+    if not isinstance(name, str):
+        raise ConfigError(f"model.preset = {name!r} is not a name", where=where)
+    return merge(preset(name).model_dump(), model)
