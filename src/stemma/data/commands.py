@@ -1,0 +1,107 @@
+"""``stemma data``: prepare text as token shards, and prove shards whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from stemma.data.shards import TokenShards
+    from stemma.tokenizers import Tokenizer
+
+app = typer.Typer(help="Prepare text as token shards, and verify them.", no_args_is_help=True)
+
+
+@app.callback()
+def _data() -> None:
+    """Prepare text as token shards, and verify them."""
+
+
+@app.command()
+def prepare(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Files, folders, - for standard input, or the name of a shipped corpus.",
+        ),
+    ],
+    *,
+    tokenizer: Annotated[
+        str, typer.Option(help="A tokenizer directory, a tokenizer.json, or gpt2.")
+    ],
+    output: Annotated[Path, typer.Option(help="Directory to make; it must not exist.")],
+    held_out: Annotated[float, typer.Option(help="Share of the text to hold out.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Chooses the documents to hold out.")] = 0,
+    text_field: Annotated[str, typer.Option(help="Field or column of JSONL and Parquet.")] = "text",
+) -> None:
+    """Encode text into OUTPUT/train and OUTPUT/heldout, split by document."""
+    from stemma.data.prepare import prepare as prepare_shards
+    from stemma.data.sources import read_documents
+
+    sides = prepare_shards(
+        read_documents([_resolve(name) for name in inputs], text_field=text_field),
+        _load_tokenizer(tokenizer),
+        output,
+        held_out_fraction=held_out,
+        seed=seed,
+        progress=_progress(),
+    )
+    for shards in sides:
+        _report(shards)
+
+
+@app.command()
+def verify(
+    directory: Annotated[Path, typer.Argument(help="What `stemma data prepare` made.")],
+) -> None:
+    """Compare every byte of the shards with the manifest's sha256."""
+    from stemma.data.prepare import HELD_OUT, TRAIN
+    from stemma.data.shards import TokenShards
+
+    sides = [directory / side for side in (TRAIN, HELD_OUT) if (directory / side).is_dir()]
+    for side in sides or [directory]:
+        shards = TokenShards(side)
+        shards.verify()
+        _report(shards)
+
+
+def _resolve(name: str) -> Path:
+    from stemma.data.corpus import shipped_corpora, shipped_corpus
+
+    path = Path(name)
+    return shipped_corpus(name) if name in shipped_corpora() and not path.exists() else path
+
+
+def _load_tokenizer(name: str) -> Tokenizer:
+    from stemma.tokenizers import gpt2, load_tokenizer
+
+    return gpt2() if name == "gpt2" and not Path(name).exists() else load_tokenizer(name)
+
+
+def _report(shards: TokenShards) -> None:
+    typer.echo(
+        f"{shards.directory}: {shards.n_documents:,} documents, {shards.n_bytes:,} bytes, "
+        f"{len(shards):,} tokens ({shards.n_bytes / len(shards):.2f} bytes per token)"
+    )
+
+
+def _progress(every_seconds: float = 2.0) -> Callable[[int, int], None]:
+    """Prints documents, bytes and rate to standard error now and then."""
+    from time import monotonic
+
+    start = shown = monotonic()
+
+    def show(n_documents: int, n_bytes: int) -> None:
+        nonlocal shown
+        now = monotonic()
+        if now - shown >= every_seconds:
+            shown = now
+            megabytes = n_bytes / 1e6
+            rate = megabytes / (now - start)
+            typer.echo(f"{n_documents:,} documents, {megabytes:,.1f} MB, {rate:.1f} MB/s", err=True)
+
+    return show
