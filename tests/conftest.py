@@ -7,10 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# Nothing here may depend on how busy the machine is: no deadline, no complaint about slow draws.
+settings.register_profile("stemma", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("stemma")
 
 
 @pytest.fixture(scope="session")

@@ -78,21 +78,30 @@ def _field_path(location: tuple[int | str, ...], root: type[BaseModel]) -> list[
     path: list[str] = []
     models: list[type[BaseModel]] = [root]
     for part in location:
-        fields = [model.model_fields[part] for model in models if part in model.model_fields]
-        if fields or isinstance(part, int) or not any(_tag(model) == part for model in models):
-            path.append(str(part))
-            models = [inner for field in fields for inner in _models_in(field)]
+        tagged = [model for model in models if _tag(model) == part]
+        if tagged and not _fields(models, str(part)):
+            models = tagged
         else:
-            models = [model for model in models if _tag(model) == part]
+            path.append(str(part))
+            models = _models_under(models, str(part))
     return path
 
 
 def _names_beside(path: list[str], root: type[BaseModel]) -> list[str]:
     models: list[type[BaseModel]] = [root]
     for part in path[:-1]:
-        fields = [model.model_fields[part] for model in models if part in model.model_fields]
-        models = [inner for field in fields for inner in _models_in(field)]
+        models = _models_under(models, part)
     return sorted({name for model in models for name in model.model_fields})
+
+
+def _models_under(models: list[type[BaseModel]], part: str) -> list[type[BaseModel]]:
+    """The models that a key leads to; an index or a free key of a container leads to its items."""
+    fields = _fields(models, part)
+    return [inner for field in fields for inner in _models_in(field)] if fields else models
+
+
+def _fields(models: list[type[BaseModel]], part: str) -> list[FieldInfo]:
+    return [model.model_fields[part] for model in models if part in model.model_fields]
 
 
 def _tag(model: type[BaseModel]) -> Any:

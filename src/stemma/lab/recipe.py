@@ -11,7 +11,7 @@ from pydantic import Field
 
 from stemma.config import Config, merge, parse_overrides, read_toml, resolve_extends
 from stemma.errors import ConfigError
-from stemma.inference import SamplingConfig
+from stemma.inference import STYLES, SamplingConfig
 from stemma.models import TransformerConfig, preset
 from stemma.tokenizers import ByteLevelBPE, ByteTokenizer, Tokenizer, gpt2, load_tokenizer
 from stemma.training import OptimizerConfig, ScheduleConfig, TrainingConfig
@@ -92,13 +92,7 @@ class SamplesRecipe(Config):
 
     prompt: str = ""
     max_new_tokens: int = Field(120, ge=1)
-    styles: dict[str, SamplingConfig] = {
-        "greedy": SamplingConfig(temperature=0.0),
-        "temperature 0.8": SamplingConfig(temperature=0.8),
-        "top-k 40": SamplingConfig(top_k=40),
-        "top-p 0.9": SamplingConfig(top_p=0.9),
-        "min-p 0.1": SamplingConfig(min_p=0.1),
-    }
+    styles: dict[str, SamplingConfig] = Field(default_factory=lambda: dict(STYLES))
 
 
 class Recipe(Config):

@@ -101,7 +101,6 @@ def _contents(run: RunDirectory, record: Record) -> dict[str, Any]:
     held_out = [row for row in rows if "bits_per_byte" in row]
     text, tokenizer, trained = record["text"], record["tokenizer"], record["training"]
     ladder = ladder_rows(record, held_out)
-    evaluation = record["evaluation"]
     bytes_per_token = tokenizer["bytes_per_token"]
     shown = [row for row in record["ancestors"] if row["bits_per_byte"] < _LOSS_CURVE_TOP]
     curve = figures.loss_curve(
@@ -148,8 +147,8 @@ def _summary(record: Record, ladder: Sequence[Mapping[str, Any]]) -> str:
     text, trained = record["text"], record["training"]
     parameters = _count(record["model"]["parameters"])
     sentence = (
-        f"A Transformer of {parameters} parameters, trained on {text['train_bytes'] / 1e6:.2f} MB of "
-        f"{text['source']} in {trained['seconds']:.0f} seconds, needs "
+        f"A Transformer of {parameters} parameters, trained on {text['train_bytes'] / 1e6:.2f} MB "
+        f"of {text['source']} in {trained['seconds']:.0f} seconds, needs "
         f"{record['evaluation']['bits_per_byte']:.3f} bits per byte of text it has never seen."
     )
     ancestors = [row for row in ladder if row["kind"] != "transformer"]
@@ -196,9 +195,9 @@ def _ladder_note(record: Record, held_out: Sequence[Mapping[str, float]]) -> str
     best = min(held_out, key=lambda row: row["bits_per_byte"])
     return (
         f"The Transformer reads windows of {evaluation['context_length']} tokens that advance by "
-        f"{evaluation['stride']}; every byte of the held-out text is paid for, by every model. While "
-        f"training, the windows advance by their whole length, which costs a little: the last value "
-        f"there is {held_out[-1]['bits_per_byte']:.3f}, the best {best['bits_per_byte']:.3f} "
+        f"{evaluation['stride']}; every byte of the held-out text is paid for, by every model. "
+        f"While training, the windows advance by their whole length, which costs a little: "
+        f"the last value there is {held_out[-1]['bits_per_byte']:.3f}, the best {best['bits_per_byte']:.3f} "
         f"(step {int(best['step'])}). 'Passed after' is read off that stricter curve."
     )
 
