@@ -48,17 +48,17 @@ class Interpolation:
 def modified_discounts(counts_of_counts: Sequence[int]) -> NDArray[np.float64]:
     """``[0, D1, D2, D3]`` from ``[n1, n2, n3, n4]``.
 
-    Small or repetitive texts leave some n_j at 0, where the formula says nothing: D_j is then
-    D_{j-1}, and D1 is 1/2 without any n1. Each is held between D_{j-1} and j, so that no share is
-    negative and every context leaves something to the level below.
+    Small or repetitive texts leave an n_j at 0, where the formula says nothing or takes all away:
+    D_j is then D_{j-1}, and without n1 or n2 every discount is 1/2. Each is held between D_{j-1}
+    and j, so that no share is negative and every context leaves something to the level below.
     """
     n = [0, *counts_of_counts]
-    if n[1] == 0:
+    if n[1] == 0 or n[2] == 0:
         return np.array([0.0, 0.5, 0.5, 0.5])
     y = n[1] / (n[1] + 2 * n[2])
     discounts = [0.0]
     for j in (1, 2, 3):
-        estimate = j - (j + 1) * y * n[j + 1] / n[j] if n[j] else 0.0
+        estimate = j - (j + 1) * y * n[j + 1] / n[j] if n[j] and n[j + 1] else 0.0
         discounts.append(min(max(estimate, discounts[-1]), j))
     return np.array(discounts)
 
