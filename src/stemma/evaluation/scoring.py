@@ -47,8 +47,6 @@ def window_losses(
 
     The log-softmax is taken in float32 whatever the precision of the model.
     """
-    if isinstance(model, ScoresTokens):
-        return -model.token_log_probs(ids)[:, -n_scored:]
     targets = ids[:, -n_scored:]
     if isinstance(model, HasHead):
         hidden = model.hidden_states(ids[:, :-1])[:, -n_scored:].flatten(0, 1)
@@ -60,6 +58,8 @@ def window_losses(
             )
         ]
         return torch.cat(losses).view_as(targets)
+    if isinstance(model, ScoresTokens):
+        return -model.token_log_probs(ids)[:, -n_scored:]
     log_probs = model.next_log_probs(ids[:, :-1])[:, -n_scored:]
     return -log_probs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
 

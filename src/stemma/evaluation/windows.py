@@ -54,4 +54,4 @@ def window_batches(
             size = min(batch_size, number - done)
             stretch = tokens.read(start, start + (size - 1) * stride + length + 1)
             windows = np.lib.stride_tricks.sliding_window_view(stretch, length + 1)[::stride]
-            yield WindowBatch(np.ascontiguousarray(windows), n_scored)
+            yield WindowBatch(windows.copy(), n_scored)
