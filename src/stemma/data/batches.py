@@ -37,9 +37,9 @@ class Batch:
         """The batch on another device."""
         documents = self.document_ids
         return Batch(
-            self.ids.to(device, non_blocking=True),
-            self.labels.to(device, non_blocking=True),
-            None if documents is None else documents.to(device, non_blocking=True),
+            self.ids.to(device),
+            self.labels.to(device),
+            None if documents is None else documents.to(device),
         )
 
     def split(self, micro_batch_size: int) -> list[Batch]:
@@ -136,10 +136,15 @@ def _to_batch(parts: list[WindowRows]) -> Batch:
     joined = parts[0] if len(parts) == 1 else _join(parts)
     documents = joined.document_ids
     return Batch(
-        torch.from_numpy(joined.ids),
-        torch.from_numpy(joined.labels),
-        None if documents is None else torch.from_numpy(documents),
+        _tensor(joined.ids),
+        _tensor(joined.labels),
+        None if documents is None else _tensor(documents),
     )
+
+
+def _tensor(rows: NDArray[np.int64]) -> Tensor:
+    # Labels are ids one further on, a view of the same rows; users flatten them with .view(-1).
+    return torch.from_numpy(np.ascontiguousarray(rows))
 
 
 def _join(parts: list[WindowRows]) -> WindowRows:

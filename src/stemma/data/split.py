@@ -125,7 +125,7 @@ def _divide(
     kept = {key: 0 if key in held else len(text) for key, text in texts.items()}
     if not held:
         longest = max(sizes, key=lambda key: (sizes[key], key))
-        tail = min(fraction * total / sizes[longest], 0.5)
+        tail = min(fraction * total / sizes[longest], max(0.5, fraction))
         kept[longest] = _boundary(texts[longest], tail)
     held_bytes = sum(
         _bytes_after(texts[key], n) * sizes[key] // len(texts[key].encode())
@@ -143,6 +143,8 @@ def _choose(sizes: dict[float, int], fraction: float) -> set[float]:
     held: set[float] = set()
     held_bytes = 0
     for key in sorted(sizes):
+        if held_bytes >= 0.9 * target:  # filling the last gap would favour short documents
+            break
         if abs(held_bytes + sizes[key] - target) < abs(held_bytes - target):
             held.add(key)
             held_bytes += sizes[key]

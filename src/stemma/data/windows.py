@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
@@ -48,9 +49,10 @@ class SlidingWindows:
     one, windows overlap (the loader of Raschka 2024, "Build a Large Language Model (From
     Scratch)", chapter 2). The tail that fills no window is left out: see `n_left_out`.
 
-    With ``phase_seed``, the windows of each epoch start at an offset of their own in
-    ``0 .. stride-1``, so that over the epochs the cuts fall everywhere. The offset is a pure
-    function of (phase_seed, epoch); the number of windows stays that of the largest offset.
+    With ``phase_seed``, the windows of each epoch start at an offset of their own, so that over the
+    epochs the cuts fall everywhere and no tail is always left out. The offset is a pure function of
+    (phase_seed, epoch). The number of windows is the same in every epoch, at most one fewer than
+    without; the offsets are all those (at least ``stride``) from which so many windows fit.
 
     Args:
         tokens: the corpus.
@@ -82,11 +84,11 @@ class SlidingWindows:
                 f"needs {context_length + 1}",
                 cure="Give more text, or choose a shorter context_length.",
             )
-        shifting = phase_seed is not None
-        self._n_phases = min(self.stride, self._last_start + 1) if shifting else 1
+        first_starts = 1 if phase_seed is None else min(self.stride, self._last_start + 1)
+        self._n_windows = (self._last_start - (first_starts - 1)) // self.stride + 1
 
     def __len__(self) -> int:
-        return (self._last_start - (self._n_phases - 1)) // self.stride + 1
+        return self._n_windows
 
     @property
     def n_left_out(self) -> int:
@@ -97,17 +99,19 @@ class SlidingWindows:
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Input and target ids of one window of the first epoch."""
-        if not 0 <= index < len(self):  # IndexError ends a plain for loop
-            raise IndexError(index)
         rows = self.rows(np.array([index]))
         return rows.ids[0], rows.labels[0]
 
+    def __iter__(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        return (self[index] for index in range(len(self)))
+
     def phase(self, epoch: int) -> int:
         """The token at which the epoch's first window starts."""
-        if self._n_phases == 1:
+        if self.phase_seed is None:
             return 0
+        n_phases = self._last_start - (len(self) - 1) * self.stride + 1
         digest = blake2b(f"stemma phase 1/{self.phase_seed}/{epoch}".encode(), digest_size=8)
-        return int.from_bytes(digest.digest(), "little") % self._n_phases
+        return int.from_bytes(digest.digest(), "little") % n_phases
 
     def rows(self, indices: NDArray[np.int64], epoch: int = 0) -> WindowRows:
         """Windows by index; labels are the ids one further on, document ids are None."""
