@@ -134,6 +134,16 @@ def attention(weights: np.ndarray[Any, Any], tokens: Sequence[str]) -> Figure:
     return figure
 
 
+def positions(similarity: np.ndarray[Any, Any]) -> Figure:
+    """Cosine similarity of learned position embeddings, ``[position, position]``."""
+    figure, axes = _figure(4.4, 4.0)
+    image = axes.imshow(similarity, cmap="RdBu_r", vmin=-1, vmax=1)
+    axes.set_xlabel("position")
+    axes.set_ylabel("position")
+    figure.colorbar(image, ax=axes, shrink=0.8)
+    return figure
+
+
 def save(figure: Figure, folder: Path, name: str) -> str:
     """Write ``name``.png and ``name``.svg; return the SVG for inlining in a page."""
     import matplotlib

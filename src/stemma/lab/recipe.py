@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from stemma.config import Config, merge, parse_overrides, read_toml, resolve_extends
+from stemma.config import Config, merge, parse_overrides, resolve_extends
 from stemma.errors import ConfigError
 from stemma.inference import STYLES, SamplingConfig
+from stemma.lab.shelf import read_recipe
 from stemma.models import TransformerConfig, preset
 from stemma.tokenizers import ByteLevelBPE, ByteTokenizer, Tokenizer, gpt2, load_tokenizer
 from stemma.training import OptimizerConfig, ScheduleConfig, TrainingConfig
@@ -111,13 +111,6 @@ class Recipe(Config):
     samples: SamplesRecipe = SamplesRecipe()
 
 
-def shipped_recipes() -> dict[str, str]:
-    """Name -> description of the recipes that come with the package."""
-    folder = files("stemma.recipes")
-    paths = sorted(Path(str(entry)) for entry in folder.iterdir() if entry.name.endswith(".toml"))
-    return {path.stem: read_toml(path).get("description", "") for path in paths}
-
-
 def load_recipe(
     source: str | Path | Mapping[str, Any] | Recipe, overrides: Iterable[str] = ()
 ) -> Recipe:
@@ -130,28 +123,21 @@ def load_recipe(
     Raises:
         ConfigError: naming the field, the value and the cure.
     """
-    if isinstance(source, Recipe):
-        source = source.model_dump()
-    values, where = (source, "recipe") if isinstance(source, Mapping) else _find(source, Path())
-    folder = Path(where).parent
-    values = resolve_extends(values, lambda name: _find(name, folder)[0], source=where)
+    values, file = _read(source)
+    where = str(file) if file is not None else "recipe"
+    folder = file.parent if file is not None else Path()
+    values = resolve_extends(values, lambda name: read_recipe(name, folder)[0], source=where)
     values = merge(values, parse_overrides(overrides))
     values["model"] = _expand_preset(values.get("model", {}), where)
     return Recipe.parse(values, source=where)
 
 
-def _find(name: str | Path, folder: Path) -> tuple[dict[str, Any], str]:
-    shipped = Path(str(files("stemma.recipes"))) / f"{name}.toml"
-    written = folder / name
-    if written.suffix == ".toml" or not shipped.exists():
-        if written.suffix != ".toml":
-            known = ", ".join(shipped_recipes())
-            raise ConfigError(
-                f"no recipe is called {str(name)!r}",
-                cure=f"Shipped are: {known}. A recipe of your own is a path ending in .toml.",
-            )
-        return read_toml(written), str(written)
-    return read_toml(shipped), f"recipe {name}"
+def _read(source: str | Path | Mapping[str, Any] | Recipe) -> tuple[dict[str, Any], Path | None]:
+    if isinstance(source, Recipe):
+        return source.model_dump(), None
+    if isinstance(source, Mapping):
+        return dict(source), None
+    return read_recipe(source)
 
 
 def _expand_preset(model: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -26,6 +26,11 @@ def write_report(run: RunDirectory, record: Record) -> None:
     run.report.write_text(page, encoding="utf-8")
 
 
+def held_out_rows(run: RunDirectory) -> list[dict[str, Any]]:
+    """The evaluations that were made while training: step, seconds of training, bits per byte."""
+    return [row for row in read_metrics(run.metrics) if "bits_per_byte" in row]
+
+
 def passing_times(
     held_out: Sequence[Mapping[str, float]], rungs: Sequence[Mapping[str, Any]]
 ) -> list[float | None]:
@@ -67,6 +72,21 @@ def ladder_rows(record: Record, held_out: Sequence[Mapping[str, float]]) -> list
     return sorted(rungs, key=lambda row: -float(row["bits_per_byte"]))
 
 
+def learning_note(record: Record, held_out: Sequence[Mapping[str, float]]) -> str:
+    """One paragraph: from where to where, and when the strongest ancestor was passed."""
+    first, last = held_out[0], held_out[-1]
+    best = min(held_out, key=lambda row: row["bits_per_byte"])
+    note = (
+        f"From {first['bits_per_byte']:.2f} to {last['bits_per_byte']:.3f} bits per byte in "
+        f"{int(last['step'])} steps "
+        f"(best: {best['bits_per_byte']:.3f} at step {int(best['step'])})."
+    )
+    passed = [row for row in ladder_rows(record, held_out) if row["passed"]]
+    return (
+        f"{note} It passed {passed[-1]['name']} after {passed[-1]['passed']}." if passed else note
+    )
+
+
 def coloured(tokens: Sequence[Mapping[str, Any]]) -> str:
     """Tokens as HTML: a background for the surprise in bits, a title with number and bits."""
     parts = []
@@ -96,9 +116,8 @@ def surprise_colour(bits: float) -> str:
 
 
 def _contents(run: RunDirectory, record: Record) -> dict[str, Any]:
-    rows = read_metrics(run.metrics)
-    training = [row for row in rows if "loss" in row]
-    held_out = [row for row in rows if "bits_per_byte" in row]
+    training = [row for row in read_metrics(run.metrics) if "loss" in row]
+    held_out = held_out_rows(run)
     text, tokenizer, trained = record["text"], record["tokenizer"], record["training"]
     ladder = ladder_rows(record, held_out)
     bytes_per_token = tokenizer["bytes_per_token"]
@@ -118,7 +137,7 @@ def _contents(run: RunDirectory, record: Record) -> dict[str, Any]:
         "title": record["title"],
         "summary": _summary(record, ladder),
         "tiles": _tiles(record, ladder),
-        "learning": _learning(held_out, ladder),
+        "learning": learning_note(record, held_out),
         "figures": drawn,
         "held_out_note": text["held_out_note"],
         "bytes_per_token": f"{bytes_per_token:.2f}",
@@ -177,19 +196,6 @@ def _tiles(record: Record, ladder: Sequence[Mapping[str, Any]]) -> list[dict[str
     return [{"label": label, "value": value, "best": best} for label, value, best in tiles]
 
 
-def _learning(held_out: Sequence[Mapping[str, float]], ladder: Sequence[Mapping[str, Any]]) -> str:
-    passed = [row for row in ladder if row.get("passed")]
-    first, last = held_out[0], held_out[-1]
-    sentence = (
-        f"From {first['bits_per_byte']:.2f} to {last['bits_per_byte']:.2f} bits per byte "
-        f"in {int(last['step'])} steps."
-    )
-    if passed:
-        best = passed[-1]
-        sentence += f" It passes {best['name']} after {best['passed']}."
-    return sentence
-
-
 def _ladder_note(record: Record, held_out: Sequence[Mapping[str, float]]) -> str:
     evaluation = record["evaluation"]
     best = min(held_out, key=lambda row: row["bits_per_byte"])
@@ -197,8 +203,9 @@ def _ladder_note(record: Record, held_out: Sequence[Mapping[str, float]]) -> str
         f"The Transformer reads windows of {evaluation['context_length']} tokens that advance by "
         f"{evaluation['stride']}; every byte of the held-out text is paid for, by every model. "
         f"While training, the windows advance by their whole length, which costs a little: "
-        f"the last value there is {held_out[-1]['bits_per_byte']:.3f}, the best {best['bits_per_byte']:.3f} "
-        f"(step {int(best['step'])}). 'Passed after' is read off that stricter curve."
+        f"the last value there is {held_out[-1]['bits_per_byte']:.3f}, "
+        f"the best {best['bits_per_byte']:.3f} (step {int(best['step'])}). "
+        "'Passed after' is read off that stricter curve."
     )
 
 

@@ -18,12 +18,12 @@ from stemma.data import (
     TokenArray,
     TokenSource,
     open_prepared,
-    prepare_data,
     read_documents,
     shipped_corpora,
     shipped_corpus,
     split_documents,
 )
+from stemma.data.prepare import prepare
 from stemma.errors import DataError
 from stemma.hub import resolve
 from stemma.lab.directory import RunDirectory
@@ -81,7 +81,7 @@ def prepare_text(recipe: Recipe, run: RunDirectory, tokenizer: Tokenizer) -> Tex
     """Token shards of both sides, checked against their checksums when they exist already."""
     if not run.data.exists():
         documents = open_documents(recipe, run)
-        prepare_data(
+        prepare(
             documents,
             tokenizer,
             run.data,
