@@ -83,13 +83,14 @@ def test_epochs_are_counted_from_the_first_row() -> None:
 def test_tensors_are_what_torch_wants(packed: bool) -> None:
     tokens = TokenArray(range(50), [0, 20, 50])
     windows = PackedDocuments(tokens, 8) if packed else SlidingWindows(tokens, 8)
-    batch = Batches(windows, 4).batch(1)  # across the edge of an epoch
-    assert len(batch) == 4
-    for tensor in (batch.ids, batch.labels, batch.document_ids):
-        if tensor is not None:
-            assert (tensor.shape, tensor.dtype) == ((4, 8), torch.int64)
-            assert tensor.is_contiguous()
-    assert (batch.document_ids is not None) == packed
+    for step in (0, 1):  # the second goes across the edge of an epoch
+        batch = Batches(windows, 4).batch(step)
+        assert len(batch) == 4
+        for tensor in (batch.ids, batch.labels, batch.document_ids):
+            if tensor is not None:
+                assert (tensor.shape, tensor.dtype) == ((4, 8), torch.int64)
+                assert tensor.is_contiguous()
+        assert (batch.document_ids is not None) == packed
 
 
 @pytest.mark.parametrize("packed", [False, True])

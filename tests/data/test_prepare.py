@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,19 @@ def test_no_window_of_ids_is_on_both_sides_of_a_single_text(tmp_path: Path, toke
     tails = bytes(held_out[: len(held_out) - 1].astype("u1")).decode()
     assert heads + tails == text
     assert train.n_documents == held_out.n_documents == 1
+
+
+def test_a_full_disk_is_told_under_the_name_that_was_asked_for(
+    tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DataError, match="the disk is full") as caught:
+        prepare(DOCUMENTS, tokenizer, tmp_path / "corpus")
+    assert caught.value.where == str(tmp_path / "corpus" / "heldout")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failure_leaves_nothing(tmp_path: Path, tokenizer: Any) -> None:

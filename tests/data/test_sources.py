@@ -40,8 +40,10 @@ def test_a_text_file_without_a_separator_is_one_document(tmp_path: Path) -> None
 
 
 def test_the_separator_divides_wherever_it_stands_and_takes_its_line_end(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.txt", b"one\n<|endoftext|>\ntwo<|endoftext|>three<|endoftext|>\n\n")
-    assert texts(path) == ["one\n", "two", "three"]
+    path = write(
+        tmp_path / "a.txt", b"\none\n<|endoftext|>\ntwo<|endoftext|>three<|endoftext|>\n\n"
+    )
+    assert texts(path) == ["\none\n", "two", "three"]
     assert [document.origin[-2:] for document in read_documents(path)] == ["#1", "#2", "#3"]
 
 

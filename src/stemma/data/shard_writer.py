@@ -191,8 +191,12 @@ def staged(directory: Path) -> Iterator[Path]:
         _refuse_existing(directory)
         with disk_errors(directory):
             folder.rename(directory)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, DataError) and error.where and error.where.startswith(str(folder)):
+            # The user knows the name that was asked for, not the hidden one.
+            where = error.where.replace(str(folder), str(directory), 1)
+            raise DataError(error.what, where=where, cure=error.cure) from None
         raise
 
 
