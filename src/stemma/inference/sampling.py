@@ -230,8 +230,8 @@ def draw(logits: Float[Tensor, "batch vocab"], generator: torch.Generator) -> In
     uniform = torch.rand(
         (logits.shape[0], 1), generator=generator, device=generator.device, dtype=torch.float64
     )
-    # The product may round up to the total itself, which lies beyond the last id.
-    target = (uniform.to(logits.device) * total).minimum(total.nextafter(torch.zeros_like(total)))
+    # A uniform number below 1 has 53 bits, so the product rounds to less than the total.
+    target = uniform.to(logits.device) * total
     return torch.searchsorted(cumulative, target, right=True).squeeze(-1)
 
 

@@ -1,0 +1,136 @@
+"""`stemma generate`: a prompt, continued on standard output."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from stemma.inference import Generation
+
+
+def generate_command(
+    model: Annotated[str, typer.Argument(help="A model directory, a run, or a name.")],
+    prompt: Annotated[
+        str, typer.Argument(help="The text to continue; - reads it, as it is, from standard input.")
+    ] = "",
+    *,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="The most tokens to add.")] = 200,
+    temperature: Annotated[
+        float | None, typer.Option(help="Below 1 safer, above 1 wilder; 1 by default, 0 is greedy.")
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(help="Keep the k most probable tokens.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Keep the fewest tokens that hold this probability.")
+    ] = None,
+    min_p: Annotated[
+        float | None,
+        typer.Option(help="Keep tokens with at least this fraction of the highest probability."),
+    ] = None,
+    repetition_penalty: Annotated[
+        float, typer.Option(help="Above 1: tokens already in the text become less probable.")
+    ] = 1.0,
+    greedy: Annotated[
+        bool, typer.Option("--greedy", help="Always take the most probable token.")
+    ] = False,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="End before this string; may be given several times.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same text.")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Number of continuations.")] = 1,
+    slide: Annotated[
+        bool, typer.Option("--slide", help="Forget the oldest text when the context is full.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object per sample, with ids and log-probs.")
+    ] = False,
+) -> None:
+    """Continue a prompt with a model.
+
+    The prompt and its continuation go to standard output as they come; what is said about them
+    goes to standard error.
+    """
+    from stemma import hub
+    from stemma.inference import SamplingConfig, sample_seeds, stream
+
+    if greedy and temperature:
+        raise typer.BadParameter(
+            "is temperature 0: leave out --temperature.", param_hint="--greedy"
+        )
+    rules: dict[str, Any] = {
+        "temperature": 0.0 if greedy else 1.0 if temperature is None else temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+        "seed": seed,
+    }
+    sampling = SamplingConfig.parse(rules, source="sampling")
+    text = _standard_input() if prompt == "-" else prompt
+    loaded, tokenizer = hub.load(model)
+    for number, sample_seed in enumerate(sample_seeds(sampling.seed, samples), start=1):
+        pieces = stream(
+            loaded,
+            tokenizer,
+            text,
+            max_new_tokens=max_new_tokens,
+            sampling=sampling.replace(seed=sample_seed),
+            stop=stop or (),
+            overflow="slide" if slide else "error",
+        )
+        if as_json:
+            _show_json(pieces)
+            continue
+        if samples > 1:
+            typer.echo(f"--- {number} of {samples}")
+        _show(text, pieces)
+
+
+def _standard_input() -> str:
+    import sys
+
+    from stemma.errors import DataError
+
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"not UTF-8: byte {error.object[error.start]:#04x} at offset {error.start}",
+            where="standard input",
+            cure="Convert it, for example with iconv.",
+        ) from None
+
+
+def _show(prompt: str, pieces: Generator[str, None, Generation]) -> None:
+    import sys
+    import time
+
+    from stemma.inference import collect
+
+    typer.secho(prompt, nl=False, bold=True)
+    started = time.perf_counter()
+    generation = collect(pieces, lambda piece: typer.echo(piece, nl=False))
+    seconds = time.perf_counter() - started
+    typer.echo()
+    if generation.finish_reason == "context":
+        typer.echo("The context is full: --slide goes on.", err=True)
+    if sys.stderr.isatty():
+        n_tokens = len(generation.ids)
+        typer.secho(
+            f"{n_tokens:,} tokens in {seconds:.1f} s, {n_tokens / seconds:,.0f} tokens/s, "
+            f"seed {generation.seed}, ended by {generation.finish_reason}",
+            err=True,
+            dim=True,
+        )
+
+
+def _show_json(pieces: Generator[str, None, Generation]) -> None:
+    import json
+    from dataclasses import asdict
+
+    from stemma.inference import collect
+
+    typer.echo(json.dumps(asdict(collect(pieces)), ensure_ascii=False))

@@ -1,0 +1,122 @@
+"""Decoding from a cache is the function that decoding without one is."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from stemma.inference import (
+    NextLogits,
+    SamplingConfig,
+    decode_one,
+    generate_ids,
+    predict,
+    prefill,
+    window_start,
+)
+
+GREEDY = SamplingConfig(temperature=0)
+
+
+class Sums:
+    """The cache of `RunningSum`: one sum per position."""
+
+    def __init__(self) -> None:
+        self.sums: list[Tensor] = []
+
+    @property
+    def length(self) -> int:
+        return len(self.sums)
+
+    def truncate(self, length: int) -> None:
+        del self.sums[length:]
+
+
+class RunningSum(nn.Module):
+    """The least model with a cache: the sum of all embeddings so far, times the position's own."""
+
+    vocab_size, context_length = 20, 6
+
+    def __init__(self) -> None:
+        super().__init__()
+        source = torch.Generator().manual_seed(0)
+        self.tokens = torch.randn(20, 8, generator=source)
+        self.positions = torch.randn(6, 8, generator=source)
+        self.output = torch.randn(8, 20, generator=source)
+        self.fed: list[int] = []
+
+    def new_cache(self, batch_size: int) -> Sums:
+        return Sums()
+
+    def hidden_states(self, ids: Tensor, *, cache: Sums | None = None) -> Tensor:
+        self.fed.append(ids.shape[1])
+        cache = Sums() if cache is None else cache
+        first = cache.length
+        for position in range(ids.shape[1]):
+            before = cache.sums[-1] if cache.sums else torch.zeros(ids.shape[0], 8)
+            cache.sums.append(before + self.tokens[ids[:, position]])
+        return torch.stack(cache.sums[first:], dim=1) * self.positions[first : cache.length]
+
+    def head(self, hidden: Tensor) -> Tensor:
+        return hidden @ self.output
+
+    def next_log_probs(self, ids: Tensor) -> Tensor:
+        return self.head(self.hidden_states(ids)).log_softmax(-1)
+
+
+def test_prefill_and_decode_one_stack() -> None:
+    model, ids = RunningSum(), torch.tensor([[3, 1, 4], [1, 5, 9]])
+    cache = model.new_cache(2)
+    torch.testing.assert_close(prefill(model, ids[:, :2], cache), predict(model, ids[:, :2]))
+    torch.testing.assert_close(decode_one(model, ids[:, 2:], cache), predict(model, ids))
+    assert cache.length == 3
+
+
+@pytest.mark.parametrize("n_prompt", [1, 4, 6, 7, 15])
+def test_across_the_context_s_edge(n_prompt: int) -> None:
+    model = RunningSum()
+    prompt = torch.randint(0, 20, (n_prompt,), generator=torch.Generator().manual_seed(1))
+    kept: list[list[Tensor]] = [[], []]
+    texts = [
+        list(
+            generate_ids(
+                model,
+                prompt,
+                max_new_tokens=20,
+                sampling=SamplingConfig(seed=3),
+                overflow="slide",
+                cached=cached,
+                on_token=lambda _, logits, cached=cached: kept[cached].append(logits),
+            )
+        )
+        for cached in (False, True)
+    ]
+    assert texts[0] == texts[1]
+    torch.testing.assert_close(torch.stack(kept[0]), torch.stack(kept[1]), rtol=0, atol=1e-5)
+
+
+def test_with_a_cache_each_id_is_fed_once_until_the_window_moves() -> None:
+    model = RunningSum()
+    list(generate_ids(model, [1, 2], max_new_tokens=10, sampling=GREEDY, overflow="slide"))
+    # Lengths 2..11 of a context of 6: the window moves at 7 and at 10, and 4 ids remain.
+    assert model.fed == [2, 1, 1, 1, 1, 4, 1, 1, 4, 1]
+
+
+def test_without_a_cache_the_whole_window_is_fed() -> None:
+    model = RunningSum()
+    list(
+        generate_ids(
+            model, [1, 2], max_new_tokens=10, sampling=GREEDY, overflow="slide", cached=False
+        )
+    )
+    assert model.fed == [length - window_start(length, 6) for length in range(2, 12)]
+
+
+def test_a_text_may_grow_by_several_ids_between_calls() -> None:
+    model = RunningSum()
+    next_logits = NextLogits(model)
+    text = torch.randint(0, 20, (1, 12), generator=torch.Generator().manual_seed(2))
+    for length in (1, 4, 5, 9, 12):
+        window = text[:, window_start(length, 6) : length]
+        torch.testing.assert_close(next_logits(text[:, :length]), predict(model, window))
