@@ -37,8 +37,6 @@ def plan_windows(n_targets: int, length: int, stride: int) -> list[tuple[int, in
         runs.append((stride, n_more, stride))
     if rest:
         runs.append((n_targets - length, 1, rest))
-    if stride == length and n_more:
-        runs[:2] = [(0, 1 + n_more, length)]
     return runs
 
 
