@@ -169,6 +169,7 @@ def test_the_iterator_leaves_gradients_and_modes_as_they_were() -> None:
 
         def next_log_probs(self, ids: Tensor) -> Tensor:
             self.modes.append(self.training or self.dropout.training)
+            assert torch.is_inference_mode_enabled()
             return self.weight.expand(*ids.shape, 5).log_softmax(-1)
 
     model = Module().train()

@@ -57,9 +57,7 @@ def generate_command(
     from stemma.inference import SamplingConfig, sample_seeds, stream
 
     if greedy and temperature:
-        raise typer.BadParameter(
-            "is temperature 0: leave out --temperature.", param_hint="--greedy"
-        )
+        raise typer.BadParameter("it is temperature 0: give one of the two", param_hint="--greedy")
     rules: dict[str, Any] = {
         "temperature": 0.0 if greedy else 1.0 if temperature is None else temperature,
         "top_k": top_k,

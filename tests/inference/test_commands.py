@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+import typer
+from torch import Tensor
+from typer.testing import CliRunner, Result
+
+from stemma import hub
+from stemma.errors import ConfigError, DataError
+from stemma.inference.commands import generate_command
+from stemma.tokenizers import ByteTokenizer
+
+BYTES = ByteTokenizer()
+Run = Callable[..., Result]
+
+
+class NextByte:
+    """The alphabet: after every byte the next one, most of the time."""
+
+    vocab_size, context_length = BYTES.vocab_size, 40
+
+    def next_log_probs(self, ids: Tensor) -> Tensor:
+        logits = torch.zeros(*ids.shape, self.vocab_size)
+        logits.scatter_(-1, (ids + 1).clamp(max=255).unsqueeze(-1), 5.0)
+        return logits.log_softmax(-1)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr(hub, "load", lambda name: (NextByte(), BYTES), raising=False)
+    app = typer.Typer()
+    app.command()(generate_command)
+
+    def run(*arguments: str, stdin: str | bytes | None = None) -> Result:
+        return CliRunner().invoke(app, ["model", *arguments], input=stdin)
+
+    return run
+
+
+def test_prompt_and_continuation_go_to_standard_output(run: Run) -> None:
+    result = run("abc", "--greedy", "--max-new-tokens", "3")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "abcdef\n", "")
+
+
+def test_a_dash_reads_the_prompt_as_it_is(run: Run) -> None:
+    result = run("-", "--greedy", "--max-new-tokens", "2", stdin="x\na")
+    assert result.stdout == "x\nabc\n"
+
+
+def test_standard_input_that_is_not_utf8_is_refused_with_its_place(run: Run) -> None:
+    result = run("-", stdin=b"ab\xff")
+    assert isinstance(result.exception, DataError)
+    assert str(result.exception).startswith("standard input: not UTF-8: byte 0xff at offset 2")
+
+
+def test_stop_strings(run: Run) -> None:
+    assert run("a", "--greedy", "--stop", "z", "--stop", "de").stdout == "abc\n"
+
+
+def test_the_same_seed_gives_the_same_samples_and_each_sample_is_another(run: Run) -> None:
+    arguments = (
+        "a",
+        "--seed",
+        "3",
+        "--samples",
+        "2",
+        "--temperature",
+        "3",
+        "--max-new-tokens",
+        "9",
+    )
+    first = run(*arguments).stdout
+    assert first == run(*arguments).stdout
+    _, one, two = first.split("--- ")
+    assert one.startswith("1 of 2\n")
+    assert one.removeprefix("1 of 2\n") != two.removeprefix("2 of 2\n")
+
+
+def test_json_holds_everything(run: Run) -> None:
+    result = run("a", "--json", "--samples", "2", "--seed", "1", "--max-new-tokens", "4")
+    first, second = map(json.loads, result.stdout.splitlines())
+    assert list(first) == ["prompt", "text", "ids", "log_probs", "finish_reason", "seed"]
+    assert (first["prompt"], first["seed"], len(first["log_probs"])) == ("a", 1, 4)
+    again = run("a", "--json", "--seed", str(second["seed"]), "--max-new-tokens", "4")
+    assert json.loads(again.stdout) == second
+
+
+def test_a_full_context_is_said_on_standard_error_and_slide_goes_on(run: Run) -> None:
+    ended = run("a", "--greedy", "--max-new-tokens", "60")
+    assert len(ended.stdout) == 42
+    assert ended.stderr == "The context is full: --slide goes on.\n"
+    slid = run("a", "--greedy", "--max-new-tokens", "60", "--slide")
+    assert len(slid.stdout) == 62
+    assert slid.stderr == ""
+
+
+def test_bad_options_are_refused(run: Run) -> None:
+    result = run("a", "--greedy", "--temperature", "1")
+    assert result.exit_code == 2
+    assert "it is temperature 0" in result.stderr
+    result = run("a", "--top-p", "2")
+    assert isinstance(result.exception, ConfigError)
+    assert "top_p = 2.0" in str(result.exception)
+
+
+def test_the_command_s_help_does_not_wait_for_torch() -> None:
+    code = "import sys, stemma.inference.commands; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
