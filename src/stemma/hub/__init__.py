@@ -1,1 +1,5 @@
 """Names <-> files."""
+
+from stemma.hub.catalog import resolve
+
+__all__ = ["resolve"]
