@@ -7,12 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from stemma import inference
 from stemma.errors import ModelError
 from stemma.inference import (
     SamplingConfig,
     generate_ids,
+    predict,
     window_start,
 )
+from stemma.models.ngram import NGram
 
 GREEDY = SamplingConfig(temperature=0)
 
@@ -197,3 +200,19 @@ def test_the_same_seed_gives_the_same_ids() -> None:
 
     assert ids(1) == ids(1) != ids(2)
     assert ids(None) != ids(None)
+
+
+@pytest.mark.parametrize("order", [0, 1, 2, 4])
+def test_an_n_gram_is_asked_only_about_the_history_it_uses(order: int) -> None:
+    text = torch.randint(0, 6, (400,), generator=torch.Generator().manual_seed(0))
+    model = NGram.fit(text.numpy(), order, vocab_size=6)
+    ids = text[None, 100:130]
+    torch.testing.assert_close(predict(model, ids), model.next_log_probs(ids)[:, -1])
+    rules = SamplingConfig(seed=0, top_p=0.9)
+    assert len(list(generate_ids(model, text[:3], max_new_tokens=50, sampling=rules))) == 50
+
+
+def test_every_public_name_is_there() -> None:
+    assert {name for name in inference.__all__ if hasattr(inference, name)} == {*inference.__all__}
+    with pytest.raises(AttributeError, match="'nonsense'"):
+        inference.nonsense  # noqa: B018

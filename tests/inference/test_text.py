@@ -66,6 +66,18 @@ def test_log_probs_are_the_model_s_own_whatever_the_rules() -> None:
     assert generation.log_probs == pytest.approx([math.log(0.9)] * 3, abs=1e-6)
 
 
+def test_log_probs_are_those_of_the_ids_that_were_chosen() -> None:
+    class Uneven(Flat):
+        def next_log_probs(self, ids: Tensor) -> Tensor:
+            others = torch.arange(self.vocab_size) * 0.01
+            return (others * ids.unsqueeze(-1).cos()).log_softmax(-1)
+
+    generation = generate((Uneven(), BYTES), "x", max_new_tokens=20, seed=0)
+    text = torch.tensor([[*b"x", *generation.ids]])
+    log_probs = Uneven().next_log_probs(text[:, :-1]).gather(-1, text[:, 1:, None])
+    assert generation.log_probs == pytest.approx(log_probs.flatten().tolist(), abs=1e-5)
+
+
 def test_no_piece_ends_within_a_character() -> None:
     text = "né€😀!"
     pieces = list(stream(script(text), BYTES, "x", max_new_tokens=11, sampling=GREEDY))
@@ -76,6 +88,12 @@ def test_no_piece_ends_within_a_character() -> None:
 def test_a_character_cut_off_by_the_end_is_marked() -> None:
     generation = generate((script("a€"), BYTES), "x", max_new_tokens=3, temperature=0)
     assert generation.text == "a\N{REPLACEMENT CHARACTER}"
+
+
+def test_the_mark_of_a_cut_off_character_can_be_a_stop_string() -> None:
+    mark = "\N{REPLACEMENT CHARACTER}"
+    generation = generate((script("a€"), BYTES), "x", max_new_tokens=3, temperature=0, stop=mark)
+    assert (generation.text, generation.finish_reason) == ("a", "stop")
 
 
 def test_end_of_text_ends_it_and_is_not_shown() -> None:
@@ -172,6 +190,12 @@ def test_a_reported_seed_gives_the_text_again() -> None:
     assert first.ids != second.ids
     for sample in (first, second):
         assert generate((Flat(), BYTES), "x", max_new_tokens=20, seed=sample.seed) == sample
+
+
+def test_a_stream_without_a_seed_reports_the_one_it_took() -> None:
+    first = collect(stream(Flat(), BYTES, "x", max_new_tokens=20))
+    again = stream(Flat(), BYTES, "x", max_new_tokens=20, sampling=SamplingConfig(seed=first.seed))
+    assert collect(again) == first
 
 
 def test_the_seeds_of_samples_are_derived_from_the_first() -> None:
