@@ -8,7 +8,7 @@ window is: see `window_start`.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
@@ -87,7 +87,8 @@ def predict(model: LanguageModel, ids: Int[Tensor, "batch seq"]) -> Float[Tensor
         return prefill(model, ids)
     if isinstance(model, Markovian):
         ids = ids[:, -max(model.order - 1, 1) :]
-    return model.next_log_probs(ids)[:, -1]
+    log_probs: Tensor = model.next_log_probs(ids)
+    return log_probs[:, -1]
 
 
 def window_start(length: int, context_length: int | None) -> int:
@@ -117,21 +118,21 @@ class NextLogits:
     def __init__(self, model: LanguageModel, *, cached: bool = True) -> None:
         self._model = model
         self._start = 0
-        self._keeper = model if cached and isinstance(model, CachedModel) else None
-        self._cache: Any = None if self._keeper is None else self._keeper.new_cache(1)
+        self._cached_model = model if cached and isinstance(model, CachedModel) else None
+        self._cache: Any = None if self._cached_model is None else self._cached_model.new_cache(1)
 
     def __call__(self, ids: Int[Tensor, "1 seq"]) -> Float[Tensor, "1 vocab"]:
         """Logits after ``ids``: the text of the last call and at least one id more."""
         start = window_start(ids.shape[1], self._model.context_length)
-        if self._keeper is None:
+        if self._cached_model is None:
             return predict(self._model, ids[:, start:])
         if start != self._start:
             self._cache.truncate(0)
             self._start = start
         new = ids[:, start + self._cache.length :]
         if new.shape[1] == 1:
-            return decode_one(self._keeper, new, self._cache)
-        return prefill(self._keeper, new, self._cache)
+            return decode_one(self._cached_model, new, self._cache)
+        return prefill(self._cached_model, new, self._cache)
 
 
 def generate_ids(
@@ -145,7 +146,7 @@ def generate_ids(
     cached: bool = True,
     on_token: OnToken | None = None,
     n_ids: int | None = None,
-) -> Iterator[int]:
+) -> Generator[int, None, None]:
     """Continue a prompt, one id at a time.
 
     It ends after ``max_new_tokens`` ids, after one of ``stop_ids`` (which is yielded too), or, with
@@ -222,7 +223,7 @@ def _decode(
     cached: bool,
     on_token: OnToken | None,
     n_ids: int,
-) -> Iterator[int]:
+) -> Generator[int, None, None]:
     seed = secrets.randbits(32) if sampling.seed is None else sampling.seed
     generator = torch.Generator().manual_seed(seed)
     next_logits = NextLogits(model, cached=cached)

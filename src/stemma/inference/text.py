@@ -102,7 +102,7 @@ def stream(
         decoder = StreamDecoder(tokenizer)
         chosen: list[int] = []
         text = ""
-        with closing(ids):  # type: ignore[type-var]
+        with closing(ids):
             for id_ in ids:
                 chosen.append(id_)
                 piece = "" if id_ == end_of_text else stopping.push(decoder.push(id_))
