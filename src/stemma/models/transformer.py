@@ -1,0 +1,300 @@
+"""The decoder-only Transformer: GPT-2, Llama and Qwen are points in the space of its config."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field, ValidationInfo, field_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stemma.config import Config
+from stemma.errors import ModelError
+from stemma.models.initialization import InitConfig, initialize
+from stemma.nn import (
+    AttentionConfig,
+    Block,
+    Embedding,
+    FeedForwardConfig,
+    KVCache,
+    LayerNormConfig,
+    LearnedPositionsConfig,
+    MLPConfig,
+    NormConfig,
+    Placement,
+    PositionConfig,
+    Rotary,
+    RotaryConfig,
+)
+from stemma.nn.attention import Mask, causal_mask, head_problem
+from stemma.nn.position import Rotation, odd_head
+
+
+class TransformerConfig(Config):
+    """The numbers and parts of a `Transformer`; the defaults are GPT-2's choices."""
+
+    vocab_size: int = Field(ge=1)
+    context_length: int = Field(ge=1, description="the most positions it sees")
+    d_model: int = Field(ge=1)
+    n_layers: int = Field(ge=0)
+    attention: AttentionConfig
+    feedforward: FeedForwardConfig = MLPConfig()
+    norm: NormConfig = LayerNormConfig()
+    position: PositionConfig = LearnedPositionsConfig()
+    placement: Placement = "pre"
+    residual: bool = Field(default=True, description="whether blocks add to their input")
+    tie_embeddings: bool = Field(
+        default=True, description="the head's matrix is the token embedding's"
+    )
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="of embeddings and sublayers' outputs"
+    )
+    init: InitConfig = InitConfig()
+
+    @field_validator("attention")
+    @classmethod
+    def _heads_fit(cls, attention: AttentionConfig, info: ValidationInfo) -> AttentionConfig:
+        d_model = info.data.get("d_model")
+        if d_model is not None and (
+            problem := head_problem(
+                d_model, attention.n_heads, attention.n_kv_heads, attention.d_head
+            )
+        ):
+            raise ValueError(problem)
+        return attention
+
+    @field_validator("position")
+    @classmethod
+    def _heads_can_turn(cls, position: Any, info: ValidationInfo) -> Any:
+        attention, d_model = info.data.get("attention"), info.data.get("d_model")
+        if isinstance(position, RotaryConfig) and attention is not None and d_model is not None:
+            d_head = attention.head_size(d_model)
+            if d_head % 2:
+                raise ValueError(odd_head(d_head))
+        return position
+
+    def build(self, *, seed: int = 0) -> Transformer:
+        """The model with fresh weights."""
+        return Transformer(self, seed=seed)
+
+
+class Transformer(nn.Module):
+    """A stack of blocks between an embedding and an output head; predicts the next id.
+
+    Vaswani et al. 2017, arXiv:1706.03762, without the encoder: Radford et al. 2018 and 2019.
+
+    Args:
+        config: its numbers and parts.
+        seed: determines the fresh weights; torch's global generators are neither read nor moved.
+    """
+
+    def __init__(self, config: TransformerConfig, *, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.vocab_size = config.vocab_size
+        self.context_length = config.context_length
+        # The parts draw weights of their own when they are made; `initialize` draws them again.
+        with torch.random.fork_rng(devices=_default_cuda_device()):
+            self.embed = _build_embedding(config)
+            self.blocks = nn.ModuleList(_build_block(config) for _ in range(config.n_layers))
+            final = config.placement == "pre"
+            self.final_norm = config.norm.build(config.d_model) if final else nn.Identity()
+            self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.rotary: Rotary | None = config.position.build_rotation(
+            config.attention.head_size(config.d_model)
+        )
+        self.tie_weights()
+        initialize(self, config.init, n_layers=config.n_layers, seed=seed)
+
+    def tie_weights(self) -> Self:
+        """Make the head's matrix that of the token embedding, if the config says so.
+
+        To be called after weights were replaced rather than written to, as by
+        ``load_state_dict(..., assign=True)`` or ``to_empty``.
+        """
+        if self.config.tie_embeddings:
+            self.head.weight = self.embed.tokens.weight
+        return self
+
+    def forward(
+        self,
+        ids: Int[Tensor, "batch seq"],
+        *,
+        document_ids: Int[Tensor, "batch seq"] | None = None,
+        cache: KVCache | None = None,
+    ) -> Float[Tensor, "batch seq vocab"]:
+        """Logits of the id after each position; the arguments are those of `hidden_states`."""
+        logits: Tensor = self.head(self.hidden_states(ids, document_ids=document_ids, cache=cache))
+        return logits
+
+    def hidden_states(
+        self,
+        ids: Int[Tensor, "batch seq"],
+        *,
+        document_ids: Int[Tensor, "batch seq"] | None = None,
+        cache: KVCache | None = None,
+    ) -> Float[Tensor, "batch seq d_model"]:
+        """What the head reads: the output of the last block, normed.
+
+        Args:
+            ids: at least one per row; with a cache, those that follow what it holds.
+            document_ids: which document a position belongs to, each a run of equal numbers.
+                Attention stays within a document, and positions count from its beginning.
+            cache: of `new_cache`; the positions are added to it.
+
+        Raises:
+            ModelError: if an id is outside the vocabulary (checked on the CPU only; a GPU stops by
+                itself), or the positions reach beyond ``context_length``.
+        """
+        past = 0 if cache is None else cache.length
+        x, rotation, mask = self._begin(ids, document_ids, past)
+        for i, block in enumerate(self.blocks):
+            layer = None if cache is None else cache.layer(i)
+            x = block(x, rotation=rotation, mask=mask, cache=layer)
+        if cache is not None:
+            if document_ids is not None:
+                raise ModelError("document_ids and a cache cannot be used together")
+            cache.advance(ids.shape[1])
+        hidden: Tensor = self.final_norm(x)
+        return hidden
+
+    def attention_weights(
+        self,
+        ids: Int[Tensor, "batch seq"],
+        *,
+        document_ids: Int[Tensor, "batch seq"] | None = None,
+    ) -> list[Float[Tensor, "batch n_heads query key"]]:
+        """Where each position looks, for each layer: rows sum to 1, by the explicit path."""
+        x, rotation, mask = self._begin(ids, document_ids, 0)
+        layers = []
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            x, weights = block.forward_with_weights(x, rotation=rotation, mask=mask)
+            layers.append(weights)
+        return layers
+
+    def _begin(
+        self, ids: Tensor, document_ids: Tensor | None, past: int
+    ) -> tuple[Tensor, Rotation | None, Mask | None]:
+        """Check and embed the ids; the rotation of their positions and where they may look."""
+        self._check(ids, past)
+        mask = None
+        positions = torch.arange(past, past + ids.shape[1], device=ids.device)
+        if document_ids is not None:
+            same_document = document_ids.unsqueeze(-1) == document_ids.unsqueeze(-2)
+            causal = causal_mask(ids.shape[1], ids.shape[1], ids.device)
+            mask = (same_document & causal).unsqueeze(1)
+            positions = _positions_in_documents(document_ids)
+        x = self.embed(ids, positions)
+        rotation = None if self.rotary is None else self.rotary(positions, x.dtype)
+        return x, rotation, mask
+
+    def _check(self, ids: Tensor, past: int) -> None:
+        length = past + ids.shape[1]
+        if length > self.context_length:
+            raise ModelError(
+                f"{length} positions, and the model's context holds {self.context_length}",
+                cure="Give it shorter rows, or a sliding window over them.",
+            )
+        if ids.device.type != "cpu" or ids.numel() == 0 or torch.compiler.is_compiling():
+            return
+        lowest, highest = (int(bound) for bound in ids.aminmax())
+        if lowest < 0 or highest >= self.vocab_size:
+            raise ModelError(
+                f"id {lowest if lowest < 0 else highest} is outside the vocabulary of "
+                f"{self.vocab_size} ids",
+                cure="Use the tokenizer that the model was trained with.",
+            )
+
+    def next_log_probs(self, ids: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq vocab"]:
+        """Log-probabilities of the next id, in nats and in float32 at least."""
+        logits = self.forward(ids)
+        return logits.log_softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+
+    def token_log_probs(self, ids: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq-1"]:
+        """``log p(ids[:, t + 1] | ids[:, : t + 1])`` in nats."""
+        logits = self.forward(ids[:, :-1])
+        wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return -F.cross_entropy(wide.transpose(1, 2), ids[:, 1:], reduction="none")
+
+    def new_cache(
+        self, batch_size: int, *, capacity: int | None = None, dtype: torch.dtype | None = None
+    ) -> KVCache:
+        """An empty cache for ``batch_size`` rows.
+
+        Args:
+            batch_size: rows.
+            capacity: the most positions; ``context_length`` by default.
+            dtype: of keys and values; by default that of the model, or of autocast where it is on.
+        """
+        weight = self.embed.tokens.weight
+        kind = weight.device.type
+        if dtype is None:
+            autocast = torch.is_autocast_enabled(kind)
+            dtype = torch.get_autocast_dtype(kind) if autocast else weight.dtype
+        attention = self.config.attention
+        return KVCache(
+            self.config.n_layers,
+            batch_size,
+            attention.n_kv_heads or attention.n_heads,
+            self.context_length if capacity is None else capacity,
+            attention.head_size(self.config.d_model),
+            dtype=dtype,
+            device=weight.device,
+        )
+
+    def n_parameters(self, *, embeddings: bool = True) -> int:
+        """Number of parameters, a tied matrix counted once.
+
+        Args:
+            embeddings: whether token and position embeddings and an untied head count; scaling laws
+                leave them out (Kaplan et al. 2020, arXiv:2001.08361, section 2.1).
+        """
+        total = sum(parameter.numel() for parameter in self.parameters())
+        if embeddings:
+            return total
+        outside = {id(p): p for part in (self.embed, self.head) for p in part.parameters()}
+        return total - sum(parameter.numel() for parameter in outside.values())
+
+
+def _build_embedding(config: TransformerConfig) -> Embedding:
+    return Embedding(
+        nn.Embedding(config.vocab_size, config.d_model),
+        config.position.build_embedding(config.context_length, config.d_model),
+        dropout=config.dropout,
+    )
+
+
+def _build_block(config: TransformerConfig) -> Block:
+    norms = [
+        nn.Identity() if config.placement == "none" else config.norm.build(config.d_model)
+        for _ in range(2)
+    ]
+    return Block(
+        config.attention.build(config.d_model),
+        config.feedforward.build(config.d_model),
+        *norms,
+        placement=config.placement,
+        residual=config.residual,
+        dropout=config.dropout,
+    )
+
+
+def _positions_in_documents(
+    document_ids: Int[Tensor, "batch seq"],
+) -> Int[Tensor, "batch seq"]:
+    """How far each position is from the beginning of its document."""
+    index = torch.arange(document_ids.shape[1], device=document_ids.device)
+    begins = document_ids != document_ids.roll(1, -1)
+    begins[:, 0] = True
+    return index - torch.where(begins, index, 0).cummax(-1).values
+
+
+def _default_cuda_device() -> list[int]:
+    """The CUDA device that new tensors land on, whose generator must be put back; none on a CPU."""
+    device = torch.get_default_device()
+    if device.type != "cuda":
+        return []
+    return [torch.cuda.current_device() if device.index is None else device.index]

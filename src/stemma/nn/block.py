@@ -1,0 +1,92 @@
+"""One layer of a Transformer: attention, then feed-forward, each with its norm and its detour."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stemma.nn.attention import Mask, MultiHeadAttention
+from stemma.nn.cache import LayerCache
+from stemma.nn.position import Rotation
+
+Placement = Literal["pre", "post", "none"]
+
+
+class Block(nn.Module):
+    r"""Attention and feed-forward with norms and residual connections around them.
+
+    With ``placement="pre"`` a sublayer f becomes :math:`x + f(\mathrm{norm}(x))` (GPT-2; stable at
+    depth: Xiong et al. 2020, arXiv:2002.04745), with ``"post"`` :math:`\mathrm{norm}(x + f(x))`
+    (Vaswani et al. 2017, arXiv:1706.03762), with ``"none"`` :math:`x + f(x)`; without a residual
+    connection there is no x to add.
+
+    Args:
+        attention: the attention layer.
+        feedforward: the feed-forward layer.
+        norm1: norm of the attention; an identity for ``"none"``.
+        norm2: norm of the feed-forward.
+        placement: where the norms stand.
+        residual: whether a sublayer's input is added to its output.
+        dropout: probability of dropping a feature of a sublayer's output while training.
+    """
+
+    def __init__(
+        self,
+        attention: MultiHeadAttention,
+        feedforward: nn.Module,
+        norm1: nn.Module,
+        norm2: nn.Module,
+        *,
+        placement: Placement = "pre",
+        residual: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.norm1 = norm1
+        self.attention = attention
+        self.norm2 = norm2
+        self.feedforward = feedforward
+        self.dropout = dropout
+        self.norms_input = placement == "pre"
+        self.residual = residual
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch seq d_model"],
+        *,
+        rotation: Rotation | None = None,
+        mask: Mask | None = None,
+        cache: LayerCache | None = None,
+    ) -> Float[Tensor, "batch seq d_model"]:
+        """Apply both sublayers; the arguments are those of the attention."""
+        attended = self.attention(
+            self._before(x, self.norm1), rotation=rotation, mask=mask, cache=cache
+        )
+        x = self._after(x, attended, self.norm1)
+        return self._after(x, self.feedforward(self._before(x, self.norm2)), self.norm2)
+
+    def forward_with_weights(
+        self,
+        x: Float[Tensor, "batch seq d_model"],
+        *,
+        rotation: Rotation | None = None,
+        mask: Mask | None = None,
+    ) -> tuple[Float[Tensor, "batch seq d_model"], Float[Tensor, "batch n_heads query key"]]:
+        """The same by explicit attention; returns the attention weights too."""
+        attended, weights = self.attention.forward_with_weights(
+            self._before(x, self.norm1), rotation=rotation, mask=mask
+        )
+        x = self._after(x, attended, self.norm1)
+        return self._after(x, self.feedforward(self._before(x, self.norm2)), self.norm2), weights
+
+    def _before(self, x: Tensor, norm: nn.Module) -> Tensor:
+        normed: Tensor = norm(x) if self.norms_input else x
+        return normed
+
+    def _after(self, x: Tensor, found: Tensor, norm: nn.Module) -> Tensor:
+        found = F.dropout(found, self.dropout, self.training)
+        summed: Tensor = x + found if self.residual else found
+        return summed if self.norms_input else norm(summed)

@@ -1,0 +1,127 @@
+"""Keys and values of the positions that a model has seen, so that each is computed once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from stemma.errors import ModelError
+
+
+class KVCache:
+    """Keys and values of all layers, in memory that is allocated once.
+
+    Only ``n_kv_heads`` heads are kept: grouped queries share them. Layers write behind ``length``,
+    and the model moves ``length`` when all of them have; a forward pass that is interrupted leaves
+    the cache as it was.
+
+    Args:
+        n_layers: number of layers.
+        batch_size: rows.
+        n_kv_heads: heads of keys and values.
+        capacity: the most positions.
+        d_head: features of a head.
+        dtype: of keys and values.
+        device: where they lie.
+    """
+
+    def __init__(
+        self,
+        n_layers: int,
+        batch_size: int,
+        n_kv_heads: int,
+        capacity: int,
+        d_head: int,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        shape = (n_layers, 2, batch_size, n_kv_heads, capacity, d_head)
+        self._memory = torch.zeros(shape, dtype=dtype, device=device)
+        self._length = 0
+
+    @property
+    def length(self) -> int:
+        """Number of positions it holds."""
+        return self._length
+
+    @property
+    def capacity(self) -> int:
+        """The most positions it can hold."""
+        return self._memory.shape[-2]
+
+    @property
+    def batch_size(self) -> int:
+        """Number of rows."""
+        return self._memory.shape[2]
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory in bytes: 2 x layers x rows x heads x capacity x d_head x size of a number."""
+        return self._memory.nbytes
+
+    def layer(self, index: int) -> LayerCache:
+        """The part of one layer."""
+        return LayerCache(self, index)
+
+    def append(
+        self,
+        layer: int,
+        keys: Float[Tensor, "batch n_kv_heads new d_head"],
+        values: Float[Tensor, "batch n_kv_heads new d_head"],
+    ) -> tuple[Tensor, Tensor]:
+        """Write a layer's new keys and values and return all of its own, old ones first.
+
+        Raises:
+            ModelError: if they do not fit.
+        """
+        end = self._length + keys.shape[2]
+        if end > self.capacity:
+            raise ModelError(
+                f"the cache holds {self.capacity} positions; {self._length} are taken and "
+                f"{keys.shape[2]} more do not fit",
+                cure="Make a larger cache, or truncate this one.",
+            )
+        if keys.shape[0] != self.batch_size:
+            raise ModelError(f"the cache has {self.batch_size} rows, the ids {keys.shape[0]}")
+        memory = self._memory[layer]
+        memory[0, :, :, self._length : end] = keys
+        memory[1, :, :, self._length : end] = values
+        seen = memory[:, :, :, :end].to(keys.dtype)
+        return seen[0], seen[1]
+
+    def advance(self, n: int) -> None:
+        """Count ``n`` positions that every layer has written."""
+        self._length += n
+
+    def truncate(self, length: int) -> None:
+        """Forget all positions from ``length`` on.
+
+        Raises:
+            ModelError: if it holds fewer.
+        """
+        if not 0 <= length <= self._length:
+            raise ModelError(
+                f"cannot truncate to {length} positions: the cache holds {self._length}",
+                cure=f"Give a length from 0 to {self._length}.",
+            )
+        self._length = length
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCache:
+    """What one attention layer sees of a `KVCache`."""
+
+    cache: KVCache
+    index: int
+
+    def append(
+        self,
+        keys: Float[Tensor, "batch n_kv_heads new d_head"],
+        values: Float[Tensor, "batch n_kv_heads new d_head"],
+    ) -> tuple[Tensor, Tensor]:
+        """Write this layer's new keys and values; returns all of them."""
+        return self.cache.append(self.index, keys, values)

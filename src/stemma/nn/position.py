@@ -1,0 +1,137 @@
+"""Where a token stands: learned embeddings, rotations of queries and keys, or nothing.
+
+A scheme says in its config where it acts: `build_embedding` gives what is added to the token
+embeddings, `build_rotation` what turns queries and keys. Most do one of the two.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+
+from stemma.config import Config
+from stemma.errors import ModelError
+
+
+class Rotation(NamedTuple):
+    """Cosine and sine of the angles of some positions, repeated over both halves of a head.
+
+    ``[seq, 1, d_head]`` if all rows have the same positions, else ``[batch, seq, 1, d_head]``. The
+    first half of ``sin`` is negated, which saves an operation in `apply_rotation`.
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+
+class Rotary(nn.Module):
+    r"""Rotate pairs of features by angles proportional to the position.
+
+    Features i and i + d/2 of a head form a pair (Hugging Face's half-split layout; the paper pairs
+    2i and 2i + 1, and weights for one do not fit the other). At position m the pair turns by
+    :math:`m \theta^{-2i/d}`, so that the product of a query and a key depends on the distance of
+    their positions alone: :math:`\langle R_m q, R_n k \rangle = \langle R_{m-n} q, k \rangle`.
+
+    Su et al. 2021, arXiv:2104.09864, section 3.2.
+
+    Args:
+        d_head: features of a head; even.
+        theta: base of the wavelengths, which run from :math:`2\pi` to :math:`2\pi\theta`.
+
+    Raises:
+        ModelError: if ``d_head`` is odd.
+    """
+
+    def __init__(self, d_head: int, *, theta: float = 10_000.0) -> None:
+        super().__init__()
+        if d_head % 2:
+            raise ModelError(odd_head(d_head))
+        self.d_head = d_head
+        self.theta = theta
+
+    def forward(self, positions: Int[Tensor, "*batch seq"], dtype: torch.dtype) -> Rotation:
+        """Cosines and sines at ``positions``, computed in float32 and rounded to ``dtype`` once.
+
+        They are computed anew for each pass over a model, not kept: that costs less than one
+        head's rotation, and leaves no table for a cast to round or the meta device to lose.
+
+        Args:
+            positions: ``[seq]``, or ``[batch, seq]`` where rows differ.
+            dtype: that of the queries and keys.
+        """
+        pairs = torch.arange(0, self.d_head, 2, device=positions.device, dtype=torch.float32)
+        inverse_wavelengths = self.theta ** -(pairs / self.d_head)
+        angles = (positions.unsqueeze(-1) * inverse_wavelengths).unsqueeze(-2)
+        cos, sin = angles.cos(), angles.sin()
+        return Rotation(
+            torch.cat([cos, cos], dim=-1).to(dtype), torch.cat([-sin, sin], dim=-1).to(dtype)
+        )
+
+    def extra_repr(self) -> str:
+        """Size of a head and base."""
+        return f"{self.d_head}, theta={self.theta}"
+
+
+def apply_rotation(
+    x: Float[Tensor, "batch seq n_heads d_head"], rotation: Rotation
+) -> Float[Tensor, "batch seq n_heads d_head"]:
+    """Turn every pair (i, i + d_head/2) of ``x`` by the angle of its position."""
+    swapped = x.roll(x.shape[-1] // 2, -1)
+    return x * rotation.cos + swapped * rotation.sin
+
+
+def odd_head(d_head: int) -> str:
+    """What is wrong with rotating heads of an odd size."""
+    return f"d_head = {d_head} is odd, and rotary positions turn pairs: choose an even d_head"
+
+
+class LearnedPositionsConfig(Config):
+    """One learned vector for each position, added to the token embedding (as in GPT-2)."""
+
+    kind: Literal["learned"] = "learned"
+
+    def build_embedding(self, context_length: int, d_model: int) -> nn.Embedding | None:
+        """The table of vectors."""
+        return nn.Embedding(context_length, d_model)
+
+    def build_rotation(self, d_head: int) -> Rotary | None:
+        """Nothing is rotated."""
+        return None
+
+
+class RotaryConfig(Config):
+    """Builds a `Rotary`."""
+
+    kind: Literal["rotary"] = "rotary"
+    theta: float = Field(default=10_000.0, gt=0)
+
+    def build_embedding(self, context_length: int, d_model: int) -> nn.Embedding | None:
+        """Nothing is added."""
+        return None
+
+    def build_rotation(self, d_head: int) -> Rotary | None:
+        """The rotation of heads of ``d_head`` features."""
+        return Rotary(d_head, theta=self.theta)
+
+
+class NoPositionsConfig(Config):
+    """No positions but what the causal mask reveals (Haviv et al. 2022, arXiv:2203.16634)."""
+
+    kind: Literal["none"] = "none"
+
+    def build_embedding(self, context_length: int, d_model: int) -> nn.Embedding | None:
+        """Nothing is added."""
+        return None
+
+    def build_rotation(self, d_head: int) -> Rotary | None:
+        """Nothing is rotated."""
+        return None
+
+
+PositionConfig = Annotated[
+    LearnedPositionsConfig | RotaryConfig | NoPositionsConfig, Field(discriminator="kind")
+]
