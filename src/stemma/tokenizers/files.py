@@ -1,0 +1,106 @@
+"""A tokenizer's directory: written whole, and refused when damaged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stemma.errors import TokenizerError
+from stemma.tokenizers.huggingface import config_json
+
+TOKENIZER = "tokenizer.json"
+CONFIG = "tokenizer_config.json"
+CHECKSUM = "tokenizer.json.sha256"
+
+
+def write_directory(
+    directory: Path, document: dict[str, Any], special_tokens: Mapping[str, int], *, overwrite: bool
+) -> Path:
+    """Write the three files, each beside itself first and then renamed.
+
+    The checksum has the form of ``sha256sum``, so that ``sha256sum -c`` proves it too.
+
+    Raises:
+        TokenizerError: if another tokenizer is there (unless ``overwrite``), or writing fails.
+    """
+    data = _dump(document)
+    path = directory / TOKENIZER
+    checksum = f"{hashlib.sha256(data).hexdigest()}  {TOKENIZER}\n"
+    config = _dump(config_json(special_tokens, document["model"].get("unk_token")))
+    try:
+        if path.exists() and not overwrite and path.read_bytes() != data:
+            raise TokenizerError(
+                "there is another tokenizer here",
+                where=str(path),
+                cure="Choose another directory, or save(directory, overwrite=True).",
+            )
+        directory.mkdir(parents=True, exist_ok=True)
+        # Without its checksum a file is merely unproved; with the old one it would be refused.
+        (directory / CHECKSUM).unlink(missing_ok=True)
+        _write(path, data)
+        _write(directory / CONFIG, config)
+        _write(directory / CHECKSUM, checksum.encode())
+    except OSError as error:
+        raise TokenizerError(
+            f"cannot be written: {error.strerror or error}", where=error.filename or str(directory)
+        ) from error
+    return directory
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Read ``tokenizer.json``, checked against its checksum if that lies beside it.
+
+    Raises:
+        TokenizerError: if it is missing, does not match the checksum, or is not JSON.
+    """
+    try:
+        data = path.read_bytes()
+        checksum = path.with_name(CHECKSUM)
+        expected = checksum.read_text("ascii").split() if checksum.exists() else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise TokenizerError(f"cannot be read: {error}", where=str(path)) from None
+    if path.name == TOKENIZER and expected is not None:
+        found = hashlib.sha256(data).hexdigest()
+        if expected != [found, TOKENIZER]:
+            raise TokenizerError(
+                f"is damaged: its sha256 is {found[:12]}..., not the one in {CHECKSUM}",
+                where=str(path),
+                cure=f"Restore the file; if the change was meant, delete {CHECKSUM}.",
+            )
+    try:
+        document = json.loads(data, object_pairs_hook=_no_double_keys)
+    except (ValueError, RecursionError) as error:
+        raise TokenizerError(f"is damaged or not JSON: {error}", where=str(path)) from None
+    if not isinstance(document, dict):
+        raise TokenizerError("is not a tokenizer.json: no JSON object", where=str(path))
+    return document
+
+
+def _no_double_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        keys = [key for key, _ in pairs]
+        double = next(key for i, key in enumerate(keys) if key in keys[:i])
+        raise ValueError(f"{double!r} is listed twice")
+    return values
+
+
+def _dump(document: dict[str, Any]) -> bytes:
+    return (json.dumps(document, ensure_ascii=False, indent=2) + "\n").encode()
+
+
+def _write(path: Path, data: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
