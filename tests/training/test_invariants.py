@@ -14,16 +14,24 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from tiny_training import MaskedBatches, TinyModel, tiny_batches, tiny_trainer
+from tiny_training import (
+    CONTEXT_LENGTH,
+    VOCAB_SIZE,
+    MaskedBatches,
+    TinyModel,
+    tiny_batches,
+    tiny_trainer,
+)
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from stemma.data import Batches
+from stemma.models import Transformer, TransformerConfig
 from stemma.training.objective import Objective
 
 STEPS = 50
-LARGEST_LOSS, MEAN_LOSS = 2e-5, 2e-6
-LARGEST_WEIGHT, MEAN_WEIGHT = 2e-4, 2e-6
+LARGEST_LOSS, MEAN_LOSS = 5e-6, 3e-7
+LARGEST_WEIGHT, MEAN_WEIGHT = 5e-6, 1e-8
 
 
 class Trajectory(NamedTuple):
@@ -46,12 +54,13 @@ class Recomputed(nn.Module):
 
 def trajectory(
     *,
+    model: nn.Module | None = None,
     recompute: bool = False,
     dropout: float = 0.0,
     kind: type[Batches] = MaskedBatches,
     **changes: Any,
 ) -> Trajectory:
-    model = TinyModel(dropout=dropout)
+    model = model or TinyModel(dropout=dropout)
     if recompute:
         model.blocks = nn.ModuleList(Recomputed(block) for block in model.blocks)
     reports: list[Any] = []
@@ -68,7 +77,15 @@ def trajectory(
     return Trajectory(
         torch.tensor([report.loss for report in reports], dtype=torch.float64),
         torch.tensor([report.grad_norm for report in reports], dtype=torch.float64),
-        torch.cat([p.detach().flatten() for p in model.parameters()]).double(),
+        torch.cat(
+            [
+                parameter.detach().flatten()
+                for name, parameter in model.named_parameters()
+                # softmax does not see what is added to all keys: the true gradient is 0, and Adam
+                # makes full steps out of its rounding error.
+                if not name.endswith("k_proj.bias")
+            ]
+        ).double(),
     )
 
 
@@ -102,6 +119,39 @@ def test_recomputing_keeps_dropout_to_the_bit() -> None:
     plain, recomputed = trajectory(dropout=0.3), trajectory(dropout=0.3, recompute=True)
     assert torch.equal(plain.losses, recomputed.losses)
     assert torch.equal(plain.weights, recomputed.weights)
+
+
+def transformer(name: str) -> Transformer:
+    parts: dict[str, Any] = {"attention": {"n_heads": 2}}
+    if name == "modern":
+        parts = {
+            "attention": {
+                "n_heads": 2,
+                "n_kv_heads": 1,
+                "qk_norm": {"kind": "rms_norm"},
+                "bias": False,
+            },
+            "feedforward": {"kind": "gated", "d_ff": 32},
+            "norm": {"kind": "rms_norm"},
+            "position": {"kind": "rotary"},
+            "tie_embeddings": False,
+        }
+    return TransformerConfig.parse(
+        {
+            "vocab_size": VOCAB_SIZE,
+            "context_length": CONTEXT_LENGTH,
+            "d_model": 16,
+            "n_layers": 2,
+            **parts,
+        }
+    ).build(seed=1)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "modern"])
+def test_one_trajectory_of_a_transformer(name: str) -> None:
+    whole = trajectory(model=transformer(name))
+    for rows in (1, 3):
+        assert_one_trajectory(whole, trajectory(model=transformer(name), micro_batch_size=rows))
 
 
 def mean_of_means(
