@@ -1,0 +1,79 @@
+"""The model card: what a model is, what it learned from, its numbers, how to load it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+_LOADING = """\
+## How to load it
+
+With `transformers` (no code of stemma's is needed):
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("PATH")
+tokenizer = AutoTokenizer.from_pretrained("PATH")
+ids = tokenizer("Once", return_tensors="pt")
+print(tokenizer.decode(model.generate(**ids, max_new_tokens=50, do_sample=True)[0]))
+```
+
+With stemma:
+
+```python
+import stemma
+
+model, tokenizer = stemma.load("PATH")
+```
+
+`sha256sum -c SHA256SUMS`, run inside the directory, tells whether it is intact; `stemma.load`
+compares the same checksums.
+"""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What the README of a model directory says, as plain values.
+
+    Attributes:
+        name: the title.
+        description: what the model is, in a sentence or a paragraph.
+        trained_on: the text it learned from, with its source.
+        results: what was measured -> the number with its unit.
+        settings: what determined the training -> its value.
+        licence: of the weights, as the Hugging Face Hub spells it (``apache-2.0``).
+    """
+
+    name: str
+    description: str = ""
+    trained_on: str = ""
+    results: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    licence: str | None = None
+
+    def markdown(self) -> str:
+        """The card as Markdown with the front matter that the Hugging Face Hub reads."""
+        licence = [f"license: {self.licence}"] if self.licence else []
+        front = ["---", *licence, "library_name: transformers", "pipeline_tag: text-generation"]
+        sections = [
+            "\n".join([*front, "tags: [stemma]", "---"]),
+            f"# {self.name}",
+            self.description,
+            f"## What it was trained on\n\n{self.trained_on}" if self.trained_on else "",
+            _table("Numbers", "measured", self.results),
+            _table("How it was trained", "setting", self.settings),
+            _LOADING.rstrip(),
+        ]
+        return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _table(title: str, what: str, rows: Mapping[str, str]) -> str:
+    if not rows:
+        return ""
+    lines = [f"| {_cell(name)} | {_cell(value)} |" for name, value in rows.items()]
+    return "\n".join([f"## {title}\n", f"| {what} | value |", "|---|---|", *lines])
+
+
+def _cell(text: str) -> str:
+    return " ".join(str(text).replace("|", "\\|").split())

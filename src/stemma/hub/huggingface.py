@@ -1,0 +1,79 @@
+"""Repositories of the Hugging Face Hub -> a local folder, through `huggingface_hub`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from stemma.errors import ModelError
+from stemma.hub.download import is_offline
+
+_REPOSITORY = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+MODEL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "model-*.safetensors",
+    "model.safetensors.index.json",
+    *TOKENIZER_FILES,
+)
+
+
+def repository(name: str) -> tuple[str, str | None] | None:
+    """``owner/repo[@revision]`` cut in two; None if ``name`` does not look like that."""
+    match = _REPOSITORY.fullmatch(name)
+    return (match["repo"], match["revision"]) if match else None
+
+
+def snapshot(repo: str, revision: str | None, files: Sequence[str]) -> Path:
+    """The files of a repository that match, in the cache that `huggingface_hub` keeps.
+
+    Args:
+        repo: ``owner/repo``.
+        revision: branch, tag or commit; the default branch if None.
+        files: patterns of names.
+
+    Raises:
+        ModelError: if there is no such repository or revision, access to it is restricted, or it
+            cannot be reached and is not in the cache.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    where = f"{repo}@{revision}" if revision else repo
+    offline = is_offline()
+    try:
+        path = snapshot_download(
+            repo, revision=revision, allow_patterns=list(files), local_files_only=offline
+        )
+    except GatedRepoError:
+        what, cure = "asks for consent first", "Give it on its page, then `hf auth login`."
+    except RepositoryNotFoundError:
+        what, cure = "there is no such repository on the Hub, or it is private", "Check the name."
+    except RevisionNotFoundError:
+        what, cure = "the repository has no such revision", "Name a branch, a tag or a commit."
+    except HFValidationError as error:
+        what, cure = f"is not the name of a repository: {error}", "Write owner/repo[@revision]."
+    except LocalEntryNotFoundError:
+        reason = "the network is switched off" if offline else "the Hub cannot be reached"
+        what = f"is not in the local cache, and {reason}"
+        cure = (
+            "Unset STEMMA_OFFLINE and HF_HUB_OFFLINE, or give the path of a directory."
+            if offline
+            else "Check the connection, or give the path of a directory."
+        )
+    except (HfHubHTTPError, OSError) as error:
+        what, cure = f"cannot be downloaded: {error}", "Try again: what is there already is kept."
+    else:
+        return Path(path)
+    raise ModelError(what, where=where, cure=cure)

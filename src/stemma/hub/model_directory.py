@@ -1,0 +1,197 @@
+"""Model directories in Hugging Face's layout: written whole or not at all, read by the tensor."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from stemma.errors import ModelError
+from stemma.hub.card import ModelCard
+from stemma.hub.checksums import verify_checksums, write_checksums
+from stemma.hub.weight_files import SINGLE, WeightFiles, read_json
+from stemma.models import Transformer
+from stemma.models.families import family_for, family_named
+from stemma.tokenizers import Tokenizer
+
+CONFIG = "config.json"
+GENERATION = "generation_config.json"
+README = "README.md"
+TOKENIZER = "tokenizer.json"
+
+
+def save_model(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    directory: str | Path,
+    *,
+    card: str | ModelCard | None = None,
+    generation: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a directory that `transformers`, `stemma.load` and the Hugging Face Hub open as it is.
+
+    It holds ``config.json``, ``model.safetensors``, the tokenizer, ``generation_config.json``, a
+    model card and ``SHA256SUMS``. It is written beside its place and renamed into it. Dropout is a
+    setting of training, not of the model, and is not kept.
+
+    Args:
+        model: of a family that Hugging Face knows: GPT-2, Llama or Qwen3.
+        tokenizer: the model's own; its end-of-text token begins and ends a text.
+        directory: where to; must not exist, or be empty.
+        card: the README, as Markdown or as values.
+        generation: defaults of `transformers`' ``generate``, in its names (``temperature``).
+        overwrite: replace a model directory that is there.
+
+    Returns:
+        The directory.
+
+    Raises:
+        ModelError: if no family can express the model, the tokenizer has more ids than the model,
+            the directory exists, or it cannot be written.
+    """
+    directory = Path(directory)
+    family = family_for(model.config)
+    if tokenizer.vocab_size > model.vocab_size:
+        raise ModelError(
+            f"the tokenizer has {tokenizer.vocab_size:,} ids, the model {model.vocab_size:,}",
+            cure="Save the model with the tokenizer that it was trained with.",
+        )
+    config_json, tensors = family.to_huggingface(model.config, model.state_dict())
+    ends = {"bos_token_id": tokenizer.end_of_text, "eos_token_id": tokenizer.end_of_text}
+    dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
+    card = ModelCard(directory.name) if card is None else card
+    with _whole(directory, overwrite=overwrite) as partial:
+        _write_json(partial / CONFIG, {**config_json, **ends, "dtype": dtype})
+        _write_json(
+            partial / GENERATION,
+            {**ends, "pad_token_id": tokenizer.end_of_text, **(generation or {})},
+        )
+        save_file(
+            {name: tensor.cpu() for name, tensor in tensors.items()},
+            partial / SINGLE,
+            metadata={"format": "pt"},
+        )
+        tokenizer.save(partial)
+        text = card if isinstance(card, str) else card.markdown()
+        (partial / README).write_text(text, encoding="utf-8")
+        write_checksums(partial, (CONFIG, SINGLE, TOKENIZER))
+    return directory
+
+
+def load_model(
+    directory: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+) -> Transformer:
+    """Read the model of a directory that stemma, `transformers` or anybody else wrote.
+
+    The model is built without memory and filled tensor by tensor, so that no more than one tensor
+    exists twice. It is in evaluation mode.
+
+    Args:
+        directory: with ``config.json`` and safetensors, single or sharded.
+        dtype: of the parameters; as in the file by default.
+        device: where they are put.
+
+    Raises:
+        ModelError: if the directory is not a model, is of a family or has a feature that is not
+            known here, is damaged (sha256, where it was recorded), or holds other tensors than its
+            config announces.
+    """
+    directory = Path(directory)
+    if not (directory / CONFIG).is_file():
+        raise ModelError(
+            f"is not a model directory: it holds no {CONFIG}",
+            where=str(directory),
+            cure="Give a directory that save_model or `transformers`' save_pretrained wrote.",
+        )
+    verify_checksums(directory, (CONFIG, SINGLE))
+    config_json = read_json(directory / CONFIG)
+    family = family_named(config_json.get("model_type"), where=str(directory / CONFIG))
+    config = family.read_config(config_json)
+    with torch.device("meta"):
+        model = Transformer(config)
+    weights = WeightFiles(directory, device)
+    try:
+        for name, tensor in family.translate(config, weights):
+            model.load_state_dict({name: tensor.to(dtype)}, strict=False, assign=True)
+    except ModelError as error:
+        raise ModelError(error.what, where=str(directory), cure=error.cure) from None
+    return model.tie_weights().eval()
+
+
+def is_model_directory(directory: Path) -> bool:
+    """Whether a directory has what makes it a model: its configuration."""
+    return (directory / CONFIG).is_file()
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _whole(directory: Path, *, overwrite: bool) -> Iterator[Path]:
+    """An empty directory beside ``directory``, which takes its place if the block succeeds."""
+    _check_place(directory, overwrite=overwrite)
+    partial = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        _flush(partial)
+        _put_in_place(partial, directory)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(
+            f"cannot be written: {getattr(error, 'strerror', None) or error}",
+            where=str(directory),
+            cure="Free some space or choose another place; nothing that was there is lost.",
+        ) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _check_place(directory: Path, *, overwrite: bool) -> None:
+    if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
+        return
+    if not is_model_directory(directory):
+        raise ModelError(
+            "exists and is not a model directory", where=str(directory), cure="Choose another."
+        )
+    if not overwrite:
+        raise ModelError(
+            "a model is there already, and nothing is overwritten silently",
+            where=str(directory),
+            cure="Choose another directory, or pass overwrite=True to replace it.",
+        )
+
+
+def _put_in_place(partial: Path, directory: Path) -> None:
+    """Rename; what was there stays under another name until the new one has its place."""
+    if not directory.exists():
+        partial.rename(directory)
+        return
+    old = partial.with_suffix(".old")
+    directory.rename(old)
+    try:
+        partial.rename(directory)
+    except OSError:
+        old.rename(directory)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _flush(directory: Path) -> None:
+    """Have the files on the disk before the name that promises them."""
+    for path in directory.iterdir():
+        with path.open("r+b") as file:
+            os.fsync(file.fileno())

@@ -1,0 +1,131 @@
+"""The tensors of a model directory, read one at a time from safetensors, single or sharded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from stemma.errors import ModelError
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+
+
+class WeightFiles(Mapping[str, Tensor]):
+    """Name -> tensor, read from its file when it is asked for, and not kept.
+
+    Args:
+        directory: a model directory.
+        device: where the tensors are put.
+
+    Raises:
+        ModelError: if there are no safetensors, a file is missing or damaged, or the index names
+            what is not there.
+    """
+
+    def __init__(self, directory: Path, device: torch.device | str = "cpu") -> None:
+        self._device = str(device)
+        files, announced = _files(directory)
+        self._place: dict[str, Any] = {}
+        for path in files:
+            handle = _open(path, self._device)
+            for name in handle.keys():  # noqa: SIM118  (not a mapping)
+                self._place[name] = handle
+        if announced is not None and (lost := sorted(announced - set(self._place))):
+            raise ModelError(
+                f"the index names {lost[0]!r}, which none of its files holds",
+                where=str(directory / INDEX),
+                cure="A file of the model is incomplete or of another version: get it again.",
+            )
+
+    def __getitem__(self, name: str) -> Tensor:
+        try:
+            tensor: Tensor = self._place[name].get_tensor(name)
+        except SafetensorError as error:
+            raise ModelError(f"{name!r} cannot be read: {error}", cure=_GET_AGAIN) from None
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._place)
+
+    def __len__(self) -> int:
+        return len(self._place)
+
+
+def refuse_pickle(path: Path) -> ModelError:
+    """The error for a file that could run code when it is opened."""
+    return ModelError(
+        "is a pickle, and a pickle can run any code when it is opened; stemma never reads one",
+        where=str(path),
+        cure="Have `transformers` write it as safetensors, on a machine that may run its code: "
+        "AutoModelForCausalLM.from_pretrained(OLD).save_pretrained(NEW).",
+    )
+
+
+def _files(directory: Path) -> tuple[list[Path], set[str] | None]:
+    if (directory / SINGLE).is_file():
+        return [directory / SINGLE], None
+    if (directory / INDEX).is_file():
+        return _files_of_index(directory)
+    pickles = sorted(path for path in directory.iterdir() if path.suffix in PICKLES)
+    if pickles:
+        raise refuse_pickle(pickles[0])
+    raise ModelError(
+        f"holds neither {SINGLE} nor {INDEX}",
+        where=str(directory),
+        cure="Give a directory with the weights, as save_model or save_pretrained write it.",
+    )
+
+
+def _files_of_index(directory: Path) -> tuple[list[Path], set[str]]:
+    path = directory / INDEX
+    index = read_json(path)
+    places = index.get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        raise ModelError("has no weight_map from names to files", where=str(path), cure=_GET_AGAIN)
+    files = []
+    for name in sorted(set(places.values())):
+        if Path(name).name != name or Path(name).suffix != ".safetensors":
+            raise ModelError(
+                f"names {name!r}, which is not a safetensors file beside it", where=str(path)
+            )
+        if not (directory / name).is_file():
+            raise ModelError(f"names {name!r}, which is missing", where=str(path), cure=_GET_AGAIN)
+        files.append(directory / name)
+    return files, set(places)
+
+
+def _open(path: Path, device: str) -> Any:
+    try:
+        return safe_open(path, framework="pt", device=device)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"is not readable as safetensors: {error}", where=str(path), cure=_GET_AGAIN
+        ) from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        ModelError: if it cannot be read or is something else.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(
+            f"cannot be read as JSON: {error}", where=str(path), cure=_GET_AGAIN
+        ) from None
+    if not isinstance(values, dict):
+        raise ModelError("is not a JSON object", where=str(path), cure=_GET_AGAIN)
+    return values
+
+
+_GET_AGAIN = "The file is damaged or incomplete: copy or download it again."

@@ -1,0 +1,185 @@
+"""Reading a Hugging Face ``config.json`` so that nothing in it is passed over in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from stemma.errors import ModelError
+from stemma.nn import ActivationName
+
+ACTIVATIONS: dict[ActivationName, str] = {
+    "gelu": "gelu",
+    "gelu_tanh": "gelu_new",
+    "silu": "silu",
+    "relu": "relu",
+    "relu2": "relu2",
+}
+_READ_ACTIVATIONS: dict[str, ActivationName] = {
+    **{theirs: ours for ours, theirs in ACTIVATIONS.items()},
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "swish": "silu",
+}
+
+# Bookkeeping, training, and habits of generation: none of these changes what the model computes.
+_HARMLESS = frozenset(
+    [
+        "architectures",
+        "model_type",
+        "transformers_version",
+        "dtype",
+        "torch_dtype",
+        "_name_or_path",
+        "name_or_path",
+        "use_cache",
+        "initializer_range",
+        "pad_token_id",
+        "bos_token_id",
+        "eos_token_id",
+        "sep_token_id",
+        "task_specific_params",
+        "id2label",
+        "label2id",
+        "num_labels",
+        "problem_type",
+        "finetuning_task",
+        "output_attentions",
+        "output_hidden_states",
+        "output_scores",
+        "return_dict",
+        "return_dict_in_generate",
+        "chunk_size_feed_forward",
+        "tokenizer_class",
+        "attn_implementation",
+        "_attn_implementation_autoset",
+        "max_length",
+        "min_length",
+        "do_sample",
+        "early_stopping",
+        "num_beams",
+        "num_beam_groups",
+        "diversity_penalty",
+        "temperature",
+        "top_k",
+        "top_p",
+        "typical_p",
+        "repetition_penalty",
+        "length_penalty",
+        "no_repeat_ngram_size",
+        "encoder_no_repeat_ngram_size",
+        "num_return_sequences",
+        "prefix",
+        "suppress_tokens",
+    ]
+)
+_OFF: tuple[Any, ...] = (None, False, 0, 0.0, [], {}, "")
+_UNSCALED = {"rope_type": "default", "type": "default", "partial_rotary_factor": 1.0}
+
+
+class ConfigJson:
+    """The values of a ``config.json``; each must be taken, known as harmless, or off.
+
+    Args:
+        values: as parsed.
+        family: for the messages.
+    """
+
+    def __init__(self, values: Mapping[str, Any], family: str) -> None:
+        self._values = dict(values)
+        self._family = family
+        self._taken: set[str] = set()
+
+    def integer(self, name: str, default: int | None = None) -> int:
+        """A whole number above zero; ``null`` counts as absent."""
+        value = self._take(name, default)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise self.refuse(name, value, "it must be a whole number above 0")
+        return value
+
+    def optional_integer(self, name: str) -> int | None:
+        """A whole number above zero; None where it is absent or ``null``."""
+        self._taken.add(name)
+        return None if self._values.get(name) is None else self.integer(name)
+
+    def number(self, name: str, default: float | None = None) -> float:
+        """A number above zero; ``null`` counts as absent."""
+        value = self._take(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise self.refuse(name, value, "it must be a number above 0")
+        return float(value)
+
+    def flag(self, name: str, default: bool) -> bool:
+        """True or false."""
+        value = self._take(name, default)
+        if not isinstance(value, bool):
+            raise self.refuse(name, value, "it must be true or false")
+        return value
+
+    def activation(self, name: str, default: str) -> ActivationName:
+        """A nonlinearity by their name."""
+        value = self._take(name, default)
+        if not isinstance(value, str) or value not in _READ_ACTIVATIONS:
+            raise self.refuse(name, value, f"there is {', '.join(_READ_ACTIVATIONS)}")
+        return _READ_ACTIVATIONS[value]
+
+    def must_be(self, name: str, only: Any) -> None:
+        """The one value that can be done here, or absent."""
+        value = self._take(name, only)
+        if value != only:
+            raise self.refuse(name, value, f"only {only!r} can be done here")
+
+    def pass_over(self, *names: str) -> None:
+        """Keys that change nothing in this family."""
+        self._taken.update(names)
+
+    def rope_theta(self, default: float = 10_000.0) -> float:
+        """The base of the rotary angles, in the spelling of any version; no scaling of them."""
+        theta = self.number("rope_theta", default)
+        for name in ("rope_scaling", "rope_parameters"):
+            table = self._take(name, {})
+            if not isinstance(table, Mapping):
+                raise self.refuse(name, table, "it must be a table")
+            for key, value in table.items():
+                if key == "rope_theta":
+                    theta = ConfigJson(table, self._family).number(key)
+                elif value is not None and value != _UNSCALED.get(key):
+                    raise self.refuse(
+                        f"{name}.{key}", value, "rotary positions are not scaled here"
+                    )
+        self.must_be("partial_rotary_factor", 1.0)
+        return theta
+
+    def finish(self, *architectures: str) -> None:
+        """Refuse what is left.
+
+        Args:
+            architectures: the classes of `transformers` whose weights these may be.
+
+        Raises:
+            ModelError: naming the first key that might change the model.
+        """
+        for name in self._values.get("architectures") or []:
+            if name not in architectures:
+                raise self.refuse("architectures", name, f"there is {', '.join(architectures)}")
+        for name, value in self._values.items():
+            if name not in self._taken | _HARMLESS and value not in _OFF:
+                raise self.refuse(name, value, "what it does is not known here")
+
+    def refuse(self, name: str, value: Any, why: str) -> ModelError:
+        """The error that names a key."""
+        return ModelError(
+            f"{name} = {value!r} in a {self._family} model: {why}",
+            where="config.json",
+            cure="Reading it all the same would give another model than the one that was trained.",
+        )
+
+    def _take(self, name: str, default: Any) -> Any:
+        self._taken.add(name)
+        value = self._values.get(name)
+        if value is None and default is None:
+            raise ModelError(
+                f"{name!r} is missing",
+                where="config.json",
+                cure=f"A {self._family} model cannot be built without it.",
+            )
+        return default if value is None else value

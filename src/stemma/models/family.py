@@ -1,0 +1,208 @@
+"""Checkpoint families: one table of names is the way out to Hugging Face's files and the way in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from stemma.errors import ModelError
+from stemma.models.transformer import Transformer, TransformerConfig
+
+HEAD = "head.weight"
+EMBEDDING = "embed.tokens.weight"
+
+T = TypeVar("T")
+
+
+def need(holds: bool, field: str, value: Any) -> None:
+    """Insist on what a family can express.
+
+    Raises:
+        ModelError: naming ``field`` and ``value`` unless ``holds``.
+    """
+    if not holds:
+        raise ModelError(f"{field} = {value!r}")
+
+
+def expect(value: Any, kind: type[T], field: str) -> T:
+    """Insist on the kind of part that a family is built of.
+
+    Raises:
+        ModelError: naming ``field`` and its kind unless ``value`` is such a part.
+    """
+    need(isinstance(value, kind), f"{field}.kind", getattr(value, "kind", None))
+    part: T = value
+    return part
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One tensor of theirs and what it is here.
+
+    Attributes:
+        theirs: its name in their file.
+        ours: the parameters it holds, stacked along the rows where there are several.
+        transposed: whether theirs is input x output, where a linear layer here is output x input.
+    """
+
+    theirs: str
+    ours: tuple[str, ...]
+    transposed: bool = False
+
+
+@dataclass(frozen=True)
+class Family:
+    """A model of Hugging Face's that a `Transformer` can be, and the two ways between them.
+
+    Attributes:
+        model_type: what ``config.json`` calls it.
+        architecture: the class of `transformers` that opens it.
+        base_architecture: the same without the head.
+        prefix: what stands before most names; files of the base model lack it.
+        head: their name of the untied output matrix.
+        buffers: matches names in their files that hold no weights.
+        write_config: config -> ``config.json``; raises ModelError naming the field in the way.
+        read_config: ``config.json`` -> config; raises ModelError naming the key in the way.
+        weights: config -> the table of names, the head apart.
+    """
+
+    model_type: str
+    architecture: str
+    base_architecture: str
+    prefix: str
+    head: str
+    buffers: re.Pattern[str]
+    write_config: Callable[[TransformerConfig], dict[str, Any]]
+    read_config: Callable[[Mapping[str, Any]], TransformerConfig]
+    weights: Callable[[TransformerConfig], Iterable[Weight]]
+
+    def table(self, config: TransformerConfig) -> list[Weight]:
+        """Every tensor of a model's file."""
+        head = [] if config.tie_embeddings else [Weight(self.head, (HEAD,))]
+        return [*self.weights(config), *head]
+
+    def to_huggingface(
+        self, config: TransformerConfig, state: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """``config.json`` and the tensors of ``model.safetensors``.
+
+        Args:
+            config: of the model.
+            state: its state dict.
+
+        Raises:
+            ModelError: if the family cannot express the config, or the state is not the config's.
+        """
+        config_json = {
+            "architectures": [self.architecture],
+            "model_type": self.model_type,
+            **self.write_config(config),
+        }
+        _check_names(set(state) - _tied(config), set(shapes_of(config)), "state")
+        tensors = {}
+        for weight in self.table(config):
+            parts = [state[name].detach() for name in weight.ours]
+            whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+            tensors[weight.theirs] = (whole.T if weight.transposed else whole).contiguous()
+        return config_json, tensors
+
+    def from_huggingface(
+        self, config_json: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    ) -> tuple[TransformerConfig, dict[str, Tensor]]:
+        """The inverse of `to_huggingface`.
+
+        Raises:
+            ModelError: if something in ``config_json`` cannot be done here, or the tensors are not
+                the ones it announces.
+        """
+        config = self.read_config(config_json)
+        return config, dict(self.translate(config, tensors))
+
+    def translate(
+        self, config: TransformerConfig, tensors: Mapping[str, Tensor]
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Name and tensor of one parameter after the other; names are checked before the first.
+
+        Each of ``tensors`` is asked for once, so that a lazy mapping holds one at a time.
+
+        Raises:
+            ModelError: if tensors are missing or left over, a shape does not fit, or a tied head
+                differs from the embedding.
+        """
+        table = self.table(config)
+        spelling = {name: self._canonical(name) for name in tensors}
+        names = {ours: theirs for theirs, ours in spelling.items()}
+        weightless = {name for name in names if self.buffers.search(name)}
+        found = set(names) - weightless - ({self.head} if config.tie_embeddings else set())
+        _check_names(found, {weight.theirs for weight in table}, "file")
+        shapes = shapes_of(config)
+        for weight in table:
+            whole = tensors[names[weight.theirs]]
+            if weight.ours == (EMBEDDING,) and self.head in names and config.tie_embeddings:
+                self._check_tied(whole, tensors[names[self.head]])
+            yield from _split(weight, whole, shapes)
+
+    def _canonical(self, name: str) -> str:
+        if name.startswith(self.prefix) or name == self.head:
+            return name
+        return self.prefix + name
+
+    def _check_tied(self, embedding: Tensor, head: Tensor) -> None:
+        if not torch.equal(embedding, head):
+            raise ModelError(
+                f"config.json ties the head to the embedding, but {self.head} differs from it",
+                cure="Set tie_word_embeddings to false in config.json if the head is its own.",
+            )
+
+
+def shapes_of(config: TransformerConfig) -> dict[str, torch.Size]:
+    """Parameter name -> shape of the model that ``config`` describes, without its memory."""
+    with torch.device("meta"):
+        state = Transformer(config).state_dict()
+    return {name: tensor.shape for name, tensor in state.items() if name not in _tied(config)}
+
+
+def _tied(config: TransformerConfig) -> set[str]:
+    return {HEAD} if config.tie_embeddings else set()
+
+
+def _split(
+    weight: Weight, whole: Tensor, shapes: Mapping[str, torch.Size]
+) -> Iterator[tuple[str, Tensor]]:
+    expected = [shapes[name] for name in weight.ours]
+    stacked = torch.Size([sum(shape[0] for shape in expected), *expected[0][1:]])
+    wanted = stacked[::-1] if weight.transposed else stacked
+    if whole.shape != torch.Size(wanted):
+        raise ModelError(
+            f"{weight.theirs} has the shape {tuple(whole.shape)}, "
+            f"config.json announces {tuple(wanted)}",
+            cure="The weights and config.json are of different models.",
+        )
+    rows = whole.T if weight.transposed else whole
+    parts = torch.split(rows, [shape[0] for shape in expected])
+    for name, part in zip(weight.ours, parts, strict=True):
+        yield name, part.contiguous()
+
+
+def _check_names(found: set[str], expected: set[str], where: str) -> None:
+    missing, extra = sorted(expected - found), sorted(found - expected)
+    if missing or extra:
+        said = [
+            f"{kind}: {_some(names)}"
+            for kind, names in (("missing", missing), ("not part of this model", extra))
+            if names
+        ]
+        raise ModelError(
+            f"the tensors in the {where} are not those of the model; {'; '.join(said)}",
+            cure="The weights and config.json are of different models, or the file is incomplete.",
+        )
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

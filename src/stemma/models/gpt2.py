@@ -1,0 +1,120 @@
+"""GPT-2 in Hugging Face's files: learned positions, LayerNorm, one fused map for q, k and v.
+
+Radford et al. 2019, "Language Models are Unsupervised Multitask Learners". GPT-2's linear maps are
+stored input x output ("Conv1D"), ours output x input.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from stemma.models.config_json import ACTIVATIONS, ConfigJson
+from stemma.models.family import EMBEDDING, Family, Weight, expect, need
+from stemma.models.transformer import TransformerConfig
+from stemma.nn import AttentionConfig, LayerNormConfig, LearnedPositionsConfig, MLPConfig
+
+
+def write_config(config: TransformerConfig) -> dict[str, Any]:
+    """GPT-2's ``config.json``.
+
+    Raises:
+        ModelError: naming the field that GPT-2 cannot express.
+    """
+    norm = expect(config.norm, LayerNormConfig, "norm")
+    feedforward = expect(config.feedforward, MLPConfig, "feedforward")
+    attention = config.attention
+    expect(config.position, LearnedPositionsConfig, "position")
+    need(config.placement == "pre", "placement", config.placement)
+    need(config.residual, "residual", config.residual)
+    need(norm.bias, "norm.bias", norm.bias)
+    need(
+        attention.n_kv_heads in (None, attention.n_heads),
+        "attention.n_kv_heads",
+        attention.n_kv_heads,
+    )
+    whole = attention.head_size(config.d_model) * attention.n_heads == config.d_model
+    need(whole, "attention.d_head", attention.d_head)
+    need(attention.bias, "attention.bias", attention.bias)
+    need(attention.qk_norm is None, "attention.qk_norm", attention.qk_norm)
+    need(feedforward.bias, "feedforward.bias", feedforward.bias)
+    return {
+        "vocab_size": config.vocab_size,
+        "n_positions": config.context_length,
+        "n_embd": config.d_model,
+        "n_layer": config.n_layers,
+        "n_head": attention.n_heads,
+        "n_inner": feedforward.d_ff,
+        "activation_function": ACTIVATIONS[feedforward.activation],
+        "layer_norm_epsilon": norm.eps,
+        "tie_word_embeddings": config.tie_embeddings,
+        "resid_pdrop": 0.0,
+        "embd_pdrop": 0.0,
+        "attn_pdrop": 0.0,
+    }
+
+
+def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
+    """The config of a GPT-2; without dropout, which is a setting of training.
+
+    Raises:
+        ModelError: naming the key of ``config_json`` that cannot be done here.
+    """
+    read = ConfigJson(config_json, FAMILY.model_type)
+    read.must_be("scale_attn_weights", True)
+    read.pass_over("resid_pdrop", "embd_pdrop", "attn_pdrop")
+    read.pass_over("n_ctx", "reorder_and_upcast_attn")  # the same numbers, summed in float32
+    read.pass_over(*(key for key in config_json if key.startswith("summary_")))
+    config = TransformerConfig(
+        vocab_size=read.integer("vocab_size", 50_257),
+        context_length=read.integer("n_positions", 1024),
+        d_model=(d_model := read.integer("n_embd", 768)),
+        n_layers=read.integer("n_layer", 12),
+        attention=AttentionConfig(n_heads=read.integer("n_head", 12)),
+        feedforward=MLPConfig(
+            d_ff=read.integer("n_inner", 4 * d_model),
+            activation=read.activation("activation_function", "gelu_new"),
+        ),
+        norm=LayerNormConfig(eps=read.number("layer_norm_epsilon", 1e-5)),
+        position=LearnedPositionsConfig(),
+        tie_embeddings=read.flag("tie_word_embeddings", True),
+    )
+    read.finish(FAMILY.architecture, FAMILY.base_architecture)
+    return config
+
+
+def weights(config: TransformerConfig) -> Iterator[Weight]:
+    """The table of names."""
+    yield Weight("transformer.wte.weight", (EMBEDDING,))
+    yield Weight("transformer.wpe.weight", ("embed.positions.weight",))
+    for i in range(config.n_layers):
+        theirs, ours = f"transformer.h.{i}", f"blocks.{i}"
+        for norm, name in (("ln_1", "norm1"), ("ln_2", "norm2")):
+            for kind in ("weight", "bias"):
+                yield Weight(f"{theirs}.{norm}.{kind}", (f"{ours}.{name}.{kind}",))
+        qkv = [f"{ours}.attention.{name}_proj" for name in "qkv"]
+        for place, names in {
+            "attn.c_attn": qkv,
+            "attn.c_proj": [f"{ours}.attention.o_proj"],
+            "mlp.c_fc": [f"{ours}.feedforward.up_proj"],
+            "mlp.c_proj": [f"{ours}.feedforward.down_proj"],
+        }.items():
+            matrices = tuple(f"{name}.weight" for name in names)
+            yield Weight(f"{theirs}.{place}.weight", matrices, transposed=True)
+            yield Weight(f"{theirs}.{place}.bias", tuple(f"{name}.bias" for name in names))
+    for kind in ("weight", "bias"):
+        yield Weight(f"transformer.ln_f.{kind}", (f"final_norm.{kind}",))
+
+
+FAMILY = Family(
+    model_type="gpt2",
+    architecture="GPT2LMHeadModel",
+    base_architecture="GPT2Model",
+    prefix="transformer.",
+    head="lm_head.weight",
+    buffers=re.compile(r"\.attn\.(bias|masked_bias)$"),
+    write_config=write_config,
+    read_config=read_config,
+    weights=weights,
+)

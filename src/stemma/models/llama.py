@@ -1,0 +1,141 @@
+"""Llama in Hugging Face's files: RMSNorm, rotary positions, a gated feed-forward, shared keys.
+
+Touvron et al. 2023, arXiv:2302.13971. What its shape and Qwen3's have in common stands here too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import Any
+
+from stemma.models.config_json import ACTIVATIONS, ConfigJson
+from stemma.models.family import EMBEDDING, Family, Weight, expect, need
+from stemma.models.transformer import TransformerConfig
+from stemma.nn import AttentionConfig, GatedMLPConfig, RMSNormConfig, RotaryConfig
+
+
+def write_shape(config: TransformerConfig) -> dict[str, Any]:
+    """The keys of ``config.json`` that all models of Llama's shape share.
+
+    Raises:
+        ModelError: naming the field that the shape cannot express.
+    """
+    norm = expect(config.norm, RMSNormConfig, "norm")
+    feedforward = expect(config.feedforward, GatedMLPConfig, "feedforward")
+    position = expect(config.position, RotaryConfig, "position")
+    attention = config.attention
+    need(config.placement == "pre", "placement", config.placement)
+    need(config.residual, "residual", config.residual)
+    rope = {"rope_type": "default", "rope_theta": position.theta}
+    return {
+        "vocab_size": config.vocab_size,
+        "max_position_embeddings": config.context_length,
+        "hidden_size": config.d_model,
+        "num_hidden_layers": config.n_layers,
+        "num_attention_heads": attention.n_heads,
+        "num_key_value_heads": attention.n_kv_heads or attention.n_heads,
+        "head_dim": attention.head_size(config.d_model),
+        "intermediate_size": feedforward.d_ff,
+        "hidden_act": ACTIVATIONS[feedforward.activation],
+        "rms_norm_eps": norm.eps,
+        "rope_parameters": rope,  # transformers 5
+        "rope_theta": position.theta,  # before
+        "attention_bias": attention.bias,
+        "attention_dropout": 0.0,
+        "tie_word_embeddings": config.tie_embeddings,
+    }
+
+
+def read_shape(
+    read: ConfigJson, *, qk_norm: bool, d_head: int | None, mlp_bias: bool = False
+) -> TransformerConfig:
+    """The config of a model of Llama's shape; without dropout, which is a setting of training.
+
+    Raises:
+        ModelError: naming the key that is missing or cannot be done here.
+    """
+    read.pass_over("attention_dropout")
+    eps = read.number("rms_norm_eps", 1e-6)
+    n_heads = read.integer("num_attention_heads")
+    return TransformerConfig(
+        vocab_size=read.integer("vocab_size"),
+        context_length=read.integer("max_position_embeddings"),
+        d_model=read.integer("hidden_size"),
+        n_layers=read.integer("num_hidden_layers"),
+        attention=AttentionConfig(
+            n_heads=n_heads,
+            n_kv_heads=read.integer("num_key_value_heads", n_heads),
+            d_head=d_head,
+            bias=read.flag("attention_bias", False),
+            qk_norm=RMSNormConfig(eps=eps) if qk_norm else None,
+        ),
+        feedforward=GatedMLPConfig(
+            d_ff=read.integer("intermediate_size"),
+            activation=read.activation("hidden_act", "silu"),
+            bias=mlp_bias,
+        ),
+        norm=RMSNormConfig(eps=eps),
+        position=RotaryConfig(theta=read.rope_theta()),
+        tie_embeddings=read.flag("tie_word_embeddings", False),
+    )
+
+
+def weights(config: TransformerConfig) -> Iterator[Weight]:
+    """The table of names that all models of Llama's shape share."""
+    attention, feedforward = config.attention, config.feedforward
+    maps = (
+        ("self_attn", "attention", ("q_proj", "k_proj", "v_proj", "o_proj"), attention.bias),
+        ("mlp", "feedforward", ("gate_proj", "up_proj", "down_proj"), feedforward.bias),
+    )
+    yield Weight("model.embed_tokens.weight", (EMBEDDING,))
+    for i in range(config.n_layers):
+        theirs, ours = f"model.layers.{i}", f"blocks.{i}"
+        yield Weight(f"{theirs}.input_layernorm.weight", (f"{ours}.norm1.weight",))
+        yield Weight(f"{theirs}.post_attention_layernorm.weight", (f"{ours}.norm2.weight",))
+        for their_part, our_part, names, has_bias in maps:
+            for name, kind in product(names, ("weight", "bias") if has_bias else ("weight",)):
+                there = f"{theirs}.{their_part}.{name}.{kind}"
+                yield Weight(there, (f"{ours}.{our_part}.{name}.{kind}",))
+    yield Weight("model.norm.weight", ("final_norm.weight",))
+
+
+def write_config(config: TransformerConfig) -> dict[str, Any]:
+    """Llama's ``config.json``.
+
+    Raises:
+        ModelError: naming the field that Llama cannot express.
+    """
+    attention = config.attention
+    need(attention.qk_norm is None, "attention.qk_norm", attention.qk_norm)
+    need(config.d_model % attention.n_heads == 0, "attention.n_heads", attention.n_heads)
+    return {**write_shape(config), "mlp_bias": config.feedforward.bias}
+
+
+def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
+    """The config of a Llama.
+
+    Raises:
+        ModelError: naming the key of ``config_json`` that cannot be done here.
+    """
+    read = ConfigJson(config_json, FAMILY.model_type)
+    read.must_be("pretraining_tp", 1)
+    read.pass_over("is_llama_config")
+    d_head = read.optional_integer("head_dim")
+    config = read_shape(read, qk_norm=False, d_head=d_head, mlp_bias=read.flag("mlp_bias", False))
+    read.finish(FAMILY.architecture, FAMILY.base_architecture)
+    return config
+
+
+FAMILY = Family(
+    model_type="llama",
+    architecture="LlamaForCausalLM",
+    base_architecture="LlamaModel",
+    prefix="model.",
+    head="lm_head.weight",
+    buffers=re.compile(r"\.rotary_emb\.inv_freq$"),
+    write_config=write_config,
+    read_config=read_config,
+    weights=weights,
+)

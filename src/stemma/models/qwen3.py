@@ -1,0 +1,72 @@
+"""Qwen3 in Hugging Face's files: Llama's shape with normed queries and keys.
+
+Yang et al. 2025, arXiv:2505.09388, section 2.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from stemma.models import llama
+from stemma.models.config_json import ConfigJson
+from stemma.models.family import Family, Weight, need
+from stemma.models.transformer import TransformerConfig
+from stemma.nn import RMSNormConfig
+
+
+def write_config(config: TransformerConfig) -> dict[str, Any]:
+    """Qwen3's ``config.json``.
+
+    Raises:
+        ModelError: naming the field that Qwen3 cannot express.
+    """
+    qk_norm = config.attention.qk_norm
+    need(isinstance(qk_norm, RMSNormConfig), "attention.qk_norm", qk_norm and qk_norm.kind)
+    need(qk_norm == config.norm, "attention.qk_norm.eps", qk_norm and qk_norm.eps)
+    need(not config.feedforward.bias, "feedforward.bias", config.feedforward.bias)
+    return {
+        **llama.write_shape(config),
+        "use_sliding_window": False,
+        "sliding_window": None,
+        "max_window_layers": config.n_layers,
+    }
+
+
+def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
+    """The config of a Qwen3.
+
+    Raises:
+        ModelError: naming the key of ``config_json`` that cannot be done here.
+    """
+    read = ConfigJson(config_json, FAMILY.model_type)
+    read.must_be("use_sliding_window", False)
+    read.pass_over("sliding_window", "max_window_layers")
+    n_layers = read.integer("num_hidden_layers")
+    read.must_be("layer_types", ["full_attention"] * n_layers)
+    config = llama.read_shape(read, qk_norm=True, d_head=read.integer("head_dim", 128))
+    read.finish(FAMILY.architecture, FAMILY.base_architecture)
+    return config
+
+
+def weights(config: TransformerConfig) -> Iterator[Weight]:
+    """The table of names: Llama's, and two gains in each layer."""
+    yield from llama.weights(config)
+    for i in range(config.n_layers):
+        for norm in ("q_norm", "k_norm"):
+            ours = f"blocks.{i}.attention.{norm}.weight"
+            yield Weight(f"model.layers.{i}.self_attn.{norm}.weight", (ours,))
+
+
+FAMILY = Family(
+    model_type="qwen3",
+    architecture="Qwen3ForCausalLM",
+    base_architecture="Qwen3Model",
+    prefix="model.",
+    head="lm_head.weight",
+    buffers=re.compile(r"\.rotary_emb\.inv_freq$"),
+    write_config=write_config,
+    read_config=read_config,
+    weights=weights,
+)
