@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from stemma.errors import ModelError
 from stemma.inference import (
     NextLogits,
     SamplingConfig,
@@ -15,6 +16,7 @@ from stemma.inference import (
     prefill,
     window_start,
 )
+from stemma.models import Transformer, TransformerConfig
 
 GREEDY = SamplingConfig(temperature=0)
 
@@ -46,7 +48,7 @@ class RunningSum(nn.Module):
         self.output = torch.randn(8, 20, generator=source)
         self.fed: list[int] = []
 
-    def new_cache(self, batch_size: int) -> Sums:
+    def new_cache(self, batch_size: int, *, capacity: int | None = None) -> Sums:
         return Sums()
 
     def hidden_states(self, ids: Tensor, *, cache: Sums | None = None) -> Tensor:
@@ -120,3 +122,114 @@ def test_a_text_may_grow_by_several_ids_between_calls() -> None:
     for length in (1, 4, 5, 9, 12):
         window = text[:, window_start(length, 6) : length]
         torch.testing.assert_close(next_logits(text[:, :length]), predict(model, window))
+
+
+POSITIONS = ["learned", "rotary", "none"]
+
+
+def transformer(position: str, context_length: int = 16) -> Transformer:
+    config = TransformerConfig.parse(
+        {
+            "vocab_size": 50,
+            "context_length": context_length,
+            "d_model": 32,
+            "n_layers": 2,
+            "attention": {"n_heads": 4, "n_kv_heads": 2},
+            "position": {"kind": position},
+            "dropout": 0.1,
+        }
+    )
+    model = Transformer(config, seed=1)
+    # Fresh weights predict almost nothing; larger ones make the logits differ by several nats.
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4)
+    return model
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("sampling", [GREEDY, SamplingConfig(seed=5, temperature=1.5)])
+@pytest.mark.parametrize("n_prompt", [1, 10, 16, 17, 40])
+def test_a_transformer_with_and_without_a_cache_agrees_across_the_edge(
+    position: str, sampling: SamplingConfig, n_prompt: int
+) -> None:
+    model = transformer(position)
+    prompt = torch.randint(0, 50, (n_prompt,), generator=torch.Generator().manual_seed(1))
+
+    def decode(cached: bool) -> tuple[list[int], Tensor]:
+        logits: list[Tensor] = []
+        ids = generate_ids(
+            model,
+            prompt,
+            max_new_tokens=40,
+            sampling=sampling,
+            overflow="slide",
+            cached=cached,
+            on_token=lambda _, row: logits.append(row),
+        )
+        return list(ids), torch.stack(logits)
+
+    (ids, logits), (ids_cached, logits_cached) = decode(False), decode(True)
+    assert ids == ids_cached
+    torch.testing.assert_close(logits, logits_cached, rtol=0, atol=1e-5)
+    assert logits.std(dim=-1).min() > 0.1
+    # The readable twin: one forward pass over each window.
+    model.eval()
+    text = torch.tensor([[*prompt.tolist(), *ids]])
+    for step, row in enumerate(logits):
+        length = n_prompt + step
+        expected = model(text[:, window_start(length, 16) : length])[0, -1]
+        torch.testing.assert_close(row, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+def test_a_cache_that_is_cut_back_goes_on_as_if_never_ahead(position: str) -> None:
+    model = transformer(position).eval()
+    ids = torch.randint(0, 50, (2, 12), generator=torch.Generator().manual_seed(2))
+    cache = model.new_cache(2)
+    prefill(model, ids, cache)
+    cache.truncate(7)
+    torch.testing.assert_close(
+        prefill(model, ids[:, 7:], cache), predict(model, ids), rtol=0, atol=1e-5
+    )
+
+
+def test_a_wrong_position_would_be_seen() -> None:
+    """The tolerance of these tests is far below what one position's difference makes."""
+    model = transformer("learned").eval()
+    ids = torch.tensor([[3, 1, 4, 1, 5]])
+    cache = model.new_cache(1)
+    prefill(model, ids[:, :3], cache)
+    skipped = decode_one(model, ids[:, 4:], cache)
+    assert (skipped - predict(model, ids)).abs().max() > 1e-2
+
+
+def test_the_cache_is_no_longer_than_the_text_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = transformer("rotary", context_length=1000)
+    capacities: list[int] = []
+    new_cache = model.new_cache
+
+    def spy(batch_size: int, *, capacity: int | None = None) -> object:
+        cache = new_cache(batch_size, capacity=capacity)
+        capacities.append(cache.capacity)
+        return cache
+
+    monkeypatch.setattr(model, "new_cache", spy)
+    assert len(list(generate_ids(model, [1, 2, 3], max_new_tokens=7))) == 7
+    list(generate_ids(model, [1] * 998, max_new_tokens=7))
+    assert capacities == [10, 1000]
+
+
+def test_half_precision_weights_decode() -> None:
+    model = transformer("rotary").bfloat16()
+    ids = list(generate_ids(model, [1, 2], max_new_tokens=20, overflow="slide"))
+    assert len(ids) == 20
+
+
+def test_broken_weights_are_reported() -> None:
+    model = transformer("learned")
+    with torch.no_grad():
+        model.head.weight[7, 3] = torch.nan
+    with pytest.raises(ModelError, match="the model's logits hold nan"):
+        next(generate_ids(model, [1], max_new_tokens=1))
+    assert model.training

@@ -18,7 +18,7 @@ from stemma.inference import (
     sample_seeds,
     stream,
 )
-from stemma.tokenizers import ByteTokenizer
+from stemma.tokenizers import ByteTokenizer, WordTokenizer
 
 BYTES = ByteTokenizer()
 GREEDY = SamplingConfig(temperature=0)
@@ -138,6 +138,20 @@ def test_a_full_context_is_told_from_enough_tokens() -> None:
 def test_a_prompt_longer_than_the_context_is_refused_at_once() -> None:
     with pytest.raises(ModelError, match="the prompt has 5 tokens, the model's context holds 4"):
         stream(script("a", context_length=4), BYTES, "12345")
+
+
+def test_words_go_on_behind_the_prompt() -> None:
+    words = WordTokenizer.train(["the cat sat on the mat"])
+    ids = words.encode("the cat sat on the mat").tolist()
+
+    class Says(Script):
+        vocab_size = words.vocab_size
+
+        def __init__(self) -> None:
+            self.ids, self.n_prompt, self.context_length = ids[2:], 2, None
+
+    generation = generate((Says(), words), "the cat", max_new_tokens=4, temperature=0)
+    assert generation.prompt + generation.text == "the cat sat on the mat"
 
 
 def test_no_prompt_begins_a_document() -> None:

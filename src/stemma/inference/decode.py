@@ -48,8 +48,8 @@ class Cache(Protocol):
 class CachedModel(Protocol):
     """A model that continues from a cache, and whose head can be applied to the last position."""
 
-    def new_cache(self, batch_size: int) -> Any:
-        """An empty cache for ``batch_size`` rows."""
+    def new_cache(self, batch_size: int, *, capacity: int | None = None) -> Any:
+        """An empty cache for ``batch_size`` rows and at most ``capacity`` positions."""
 
     def hidden_states(
         self, ids: Int[Tensor, "batch seq"], *, cache: Any = None
@@ -113,13 +113,18 @@ class NextLogits:
     Args:
         model: any language model.
         cached: keep keys and values between calls if the model can.
+        longest: the most ids that the text will have; the cache need not hold more.
     """
 
-    def __init__(self, model: LanguageModel, *, cached: bool = True) -> None:
+    def __init__(
+        self, model: LanguageModel, *, cached: bool = True, longest: int | None = None
+    ) -> None:
         self._model = model
         self._start = 0
         self._cached_model = model if cached and isinstance(model, CachedModel) else None
-        self._cache: Any = None if self._cached_model is None else self._cached_model.new_cache(1)
+        if self._cached_model is not None:
+            bounds = [n for n in (model.context_length, longest) if n is not None]
+            self._cache = self._cached_model.new_cache(1, capacity=min(bounds, default=None))
 
     def __call__(self, ids: Int[Tensor, "1 seq"]) -> Float[Tensor, "1 vocab"]:
         """Logits after ``ids``: the text of the last call and at least one id more."""
@@ -226,8 +231,8 @@ def _decode(
 ) -> Generator[int, None, None]:
     seed = secrets.randbits(32) if sampling.seed is None else sampling.seed
     generator = torch.Generator().manual_seed(seed)
-    next_logits = NextLogits(model, cached=cached)
     n_prompt = ids.shape[1]
+    next_logits = NextLogits(model, cached=cached, longest=n_prompt + max_new_tokens)
     text = torch.cat([ids, ids.new_empty(1, min(max_new_tokens, _FIRST_CAPACITY))], dim=1)
     with evaluating(model):
         for length in range(n_prompt, n_prompt + max_new_tokens):

@@ -64,8 +64,8 @@ def stream(
     Args:
         model: any language model.
         tokenizer: the model's own.
-        prompt: text, or ids; nothing stands for the beginning of a document, where the tokenizer
-            has an end-of-text token. Special tokens in a text are plain text.
+        prompt: text, or a list of ids; nothing stands for the beginning of a document, where the
+            tokenizer has an end-of-text token. Special tokens in a text are plain text.
         max_new_tokens: the most tokens to add.
         sampling: how each is chosen; without a seed a fresh one is taken.
         stop: strings that end the text.
@@ -85,9 +85,10 @@ def stream(
     seed = secrets.randbits(32) if sampling.seed is None else sampling.seed
     end_of_text = tokenizer.end_of_text
     log_probs: list[Tensor] = []
+    prompt_ids = _prompt_ids(tokenizer, prompt)
     ids = generate_ids(
         model,
-        _prompt_ids(tokenizer, prompt),
+        prompt_ids,
         max_new_tokens=max_new_tokens,
         sampling=sampling.replace(seed=seed),
         stop_ids=() if end_of_text is None else (end_of_text,),
@@ -100,6 +101,10 @@ def stream(
 
     def pieces() -> Generator[str, None, Generation]:
         decoder = StreamDecoder(tokenizer)
+        if len(prompt) > 0:
+            # The first piece goes on from the prompt: a word tokenizer puts a space between.
+            for id_ in prompt_ids:
+                decoder.push(id_)
         chosen: list[int] = []
         text = ""
         with closing(ids):
