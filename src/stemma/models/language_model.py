@@ -12,11 +12,13 @@ from torch import Tensor
 class LanguageModel(Protocol):
     """Anything that predicts the next id, from Shannon's n-gram to a Transformer."""
 
-    vocab_size: int
-    """Ids run from 0 to ``vocab_size - 1``."""
+    @property
+    def vocab_size(self) -> int:
+        """Ids run from 0 to ``vocab_size - 1``."""
 
-    context_length: int | None
-    """The most ids it accepts; None if any number."""
+    @property
+    def context_length(self) -> int | None:
+        """The most ids it accepts; None if any number."""
 
     def next_log_probs(self, ids: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq vocab"]:
         """``[b, t]`` is the distribution of the id after ``ids[b, : t + 1]``, in nats."""
