@@ -21,7 +21,8 @@ UNKNOWN = "<|unk|>"
 """Stands for every word outside the vocabulary."""
 
 _PUNCTUATION = r"""[,.:;?_!"()']|--"""
-_SPACE = r"[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+"
+# Characters, not escapes: other libraries read \x85 in a pattern as a byte.
+_SPACE = "[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+"
 _NO_SPACE_BEFORE = frozenset(""",.:;?!"()'""")
 SPLITS = [split_step(_SPACE, "Removed"), split_step(_PUNCTUATION, "Isolated")]
 """Where words end, as ``tokenizer.json`` says it."""

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from itertools import chain
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stemma.tokenizers import pretokenize
+from stemma.tokenizers.pretokenize import split_words
+
+
+def words(text: str) -> list[str]:
+    return list(chain.from_iterable(split_words(text)))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Don't   stop", ["Don", "'t", "  ", " stop"]),
+        ("a1b2 c3", ["a", "1", "b", "2", " c", "3"]),
+        ("x  \n\n y ", ["x", "  \n\n", " y", " "]),
+        ("DON'T 'LL", ["DON", "'", "T", " '", "LL"]),
+        ("we'll!?...", ["we", "'ll", "!?..."]),
+        ("\tq\u00a0\u00a0z", ["\t", "q", "\u00a0", "\u00a0", "z"]),
+        ("", []),
+    ],
+)
+def test_worked_examples(text: str, expected: list[str]) -> None:
+    assert words(text) == expected
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from(" \n'a1.")))
+def test_segments_have_the_words_of_the_whole(text: str) -> None:
+    whole = words(text)
+    assert "".join(whole) == text
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretokenize, "SEGMENT_CHARACTERS", 5)
+        assert words(text) == whole

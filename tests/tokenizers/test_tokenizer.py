@@ -1,0 +1,152 @@
+"""What holds for every tokenizer, whatever its family."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import stemma.tokenizers
+from stemma.errors import TokenizerError
+from stemma.tokenizers import (
+    END_OF_TEXT,
+    BasicBPE,
+    ByteLevelBPE,
+    ByteTokenizer,
+    StreamDecoder,
+    Tokenizer,
+    WordTokenizer,
+    gpt2,
+)
+
+TEXT = "the cat sat on the mat. the dog sat on the log, and the frog sat there too. " * 3
+LOSSLESS: list[Tokenizer] = [
+    ByteTokenizer(),
+    BasicBPE.train([TEXT], 280),
+    ByteLevelBPE.train([TEXT], 280),
+    gpt2(),
+]
+EVERY = [*LOSSLESS, WordTokenizer.train([TEXT])]
+any_text = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+def family(tokenizer: Tokenizer) -> str:
+    return type(tokenizer).__name__ + str(tokenizer.vocab_size)
+
+
+lossless = pytest.mark.parametrize("tokenizer", LOSSLESS, ids=family)
+every = pytest.mark.parametrize("tokenizer", EVERY, ids=family)
+
+
+@lossless
+@given(text=any_text)
+def test_decoding_gives_the_text_back(tokenizer: Tokenizer, text: str) -> None:
+    ids = tokenizer.encode(text)
+    assert ids.dtype == np.int32
+    assert tokenizer.decode(ids) == text
+    assert tokenizer.decode(ids.tolist(), errors="strict") == text
+    assert b"".join(map(tokenizer.token_bytes, ids.tolist())) == text.encode()
+
+
+@lossless
+def test_awkward_texts_come_back(tokenizer: Tokenizer, awkward: list[str]) -> None:
+    for text in [*awkward, "".join(awkward)]:
+        assert tokenizer.decode(tokenizer.encode(text), errors="strict") == text
+
+
+@every
+@given(data=st.data())
+def test_streamed_text_is_the_decoded_text(tokenizer: Tokenizer, data: st.DataObject) -> None:
+    ids = data.draw(st.lists(st.integers(0, tokenizer.vocab_size - 1)))
+    stream = StreamDecoder(tokenizer)
+    for _ in range(2):  # a finished decoder begins anew
+        pieces = [stream.push(i) for i in ids]
+        assert "".join(pieces) + stream.finish() == tokenizer.decode(ids)
+
+
+@every
+def test_special_tokens_in_text_are_text_unless_allowed(tokenizer: Tokenizer) -> None:
+    end = tokenizer.end_of_text
+    assert end == tokenizer.special_tokens[END_OF_TEXT]
+    text = f"the cat{END_OF_TEXT}the dog"
+    assert end not in tokenizer.encode(text)
+    for allowed in ("all", [END_OF_TEXT]):
+        ids = tokenizer.encode(text, allowed_special=allowed).tolist()
+        parts = [tokenizer.encode("the cat").tolist(), tokenizer.encode("the dog").tolist()]
+        assert ids == [*parts[0], end, *parts[1]]
+    assert tokenizer.token_bytes(end) == END_OF_TEXT.encode()
+
+
+@every
+def test_no_token_is_empty_and_every_id_decodes(tokenizer: Tokenizer) -> None:
+    assert all(tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size))
+
+
+@every
+def test_an_unknown_special_token_is_named(tokenizer: Tokenizer) -> None:
+    with pytest.raises(TokenizerError, match=r"no such special token: '<\|pad\|>'"):
+        tokenizer.encode("a", allowed_special=["<|pad|>"])
+
+
+@every
+def test_lone_surrogates_are_refused_with_their_position(tokenizer: Tokenizer) -> None:
+    with pytest.raises(TokenizerError, match=r"lone surrogate, U\+D83D, at position 4"):
+        tokenizer.encode("the \ud83d cat \ude00")
+
+
+@every
+def test_ids_outside_the_vocabulary_are_named(tokenizer: Tokenizer) -> None:
+    size = tokenizer.vocab_size
+    for ids, message in [
+        ([0, size], rf"id {size} at position 1 is outside the vocabulary, 0 to {size - 1}"),
+        ([-1], "id -1 at position 0"),
+        ([0.5], "one row of integers"),
+        ([[1, 2]], "one row of integers"),
+        (["a"], "one row of integers"),
+    ]:
+        with pytest.raises(TokenizerError, match=message):
+            tokenizer.decode(ids)
+    with pytest.raises(TokenizerError, match=f"id {size} at position 0"):
+        tokenizer.token_bytes(size)
+    with pytest.raises(TokenizerError, match=f"id {size} at position 0"):
+        StreamDecoder(tokenizer).push(size)
+
+
+@every
+def test_bytes_are_no_text(tokenizer: Tokenizer) -> None:
+    with pytest.raises(TokenizerError, match="must be a str, got bytes"):
+        tokenizer.encode(b"the")  # type: ignore[arg-type]
+
+
+def test_half_a_character_is_replaced_or_refused() -> None:
+    tokenizer = ByteTokenizer()
+    assert tokenizer.decode([97, 0xE2, 0x82]) == "a\ufffd"
+    assert tokenizer.decode(iter([0xE2, 0x82, 0xAC])) == "€"
+    with pytest.raises(TokenizerError, match="byte 0xe2 at offset 1"):
+        tokenizer.decode([97, 0xE2, 0x82], errors="strict")
+    with pytest.raises(TokenizerError, match="errors='ignore'"):
+        tokenizer.decode([97], errors="ignore")  # type: ignore[arg-type]
+
+
+def test_fingerprints_tell_tokenizers_apart_and_nothing_else() -> None:
+    assert len({tokenizer.fingerprint for tokenizer in EVERY}) == len(EVERY)
+    assert ByteLevelBPE.train([TEXT], 280).fingerprint == LOSSLESS[2].fingerprint
+    assert ByteLevelBPE.train([TEXT], 281).fingerprint != LOSSLESS[2].fingerprint
+    assert ByteTokenizer(()).fingerprint != ByteTokenizer().fingerprint
+
+
+def test_public_names_exist_and_need_no_torch() -> None:
+    assert sorted(stemma.tokenizers.__all__) == sorted([*stemma.tokenizers._PUBLIC, "gpt2"])
+    code = (
+        "import sys, stemma.tokenizers.commands as c, stemma.tokenizers as t\n"
+        "loaded = {'numpy', 'regex', 'torch', 'pydantic'} & set(sys.modules)\n"
+        "assert not loaded, loaded\n"
+        "[getattr(t, name) for name in t.__all__]; t.gpt2().encode('a')\n"
+        "loaded = {'torch', 'pydantic', 'transformers', 'tokenizers'} & set(sys.modules)\n"
+        "assert not loaded, loaded\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
