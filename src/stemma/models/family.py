@@ -67,7 +67,8 @@ class Family:
         head: their name of the untied output matrix.
         buffers: matches names in their files that hold no weights.
         write_config: config -> ``config.json``; raises ModelError naming the field in the way.
-        read_config: ``config.json`` -> config; raises ModelError naming the key in the way.
+        read_config: ``config.json`` -> config; raises ModelError naming the key in the way, and
+            ConfigError if the numbers do not fit one another.
         weights: config -> the table of names, the head apart.
     """
 

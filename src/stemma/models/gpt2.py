@@ -60,25 +60,29 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
 
     Raises:
         ModelError: naming the key of ``config_json`` that cannot be done here.
+        ConfigError: if its numbers do not fit one another.
     """
     read = ConfigJson(config_json, FAMILY.model_type)
     read.must_be("scale_attn_weights", True)
     read.pass_over("resid_pdrop", "embd_pdrop", "attn_pdrop")
     read.pass_over("n_ctx", "reorder_and_upcast_attn")  # the same numbers, summed in float32
     read.pass_over(*(key for key in config_json if key.startswith("summary_")))
-    config = TransformerConfig(
-        vocab_size=read.integer("vocab_size", 50_257),
-        context_length=read.integer("n_positions", 1024),
-        d_model=(d_model := read.integer("n_embd", 768)),
-        n_layers=read.integer("n_layer", 12),
-        attention=AttentionConfig(n_heads=read.integer("n_head", 12)),
-        feedforward=MLPConfig(
-            d_ff=read.integer("n_inner", 4 * d_model),
-            activation=read.activation("activation_function", "gelu_new"),
-        ),
-        norm=LayerNormConfig(eps=read.number("layer_norm_epsilon", 1e-5)),
-        position=LearnedPositionsConfig(),
-        tie_embeddings=read.flag("tie_word_embeddings", True),
+    config = TransformerConfig.parse(
+        {
+            "vocab_size": read.integer("vocab_size", 50_257),
+            "context_length": read.integer("n_positions", 1024),
+            "d_model": (d_model := read.integer("n_embd", 768)),
+            "n_layers": read.integer("n_layer", 12),
+            "attention": AttentionConfig(n_heads=read.integer("n_head", 12)),
+            "feedforward": MLPConfig(
+                d_ff=read.integer("n_inner", 4 * d_model),
+                activation=read.activation("activation_function", "gelu_new"),
+            ),
+            "norm": LayerNormConfig(eps=read.number("layer_norm_epsilon", 1e-5)),
+            "position": LearnedPositionsConfig(),
+            "tie_embeddings": read.flag("tie_word_embeddings", True),
+        },
+        source="config.json",
     )
     read.finish(FAMILY.architecture, FAMILY.base_architecture)
     return config

@@ -55,30 +55,34 @@ def read_shape(
 
     Raises:
         ModelError: naming the key that is missing or cannot be done here.
+        ConfigError: if the numbers do not fit one another.
     """
     read.pass_over("attention_dropout")
     eps = read.number("rms_norm_eps", 1e-6)
     n_heads = read.integer("num_attention_heads")
-    return TransformerConfig(
-        vocab_size=read.integer("vocab_size"),
-        context_length=read.integer("max_position_embeddings"),
-        d_model=read.integer("hidden_size"),
-        n_layers=read.integer("num_hidden_layers"),
-        attention=AttentionConfig(
-            n_heads=n_heads,
-            n_kv_heads=read.integer("num_key_value_heads", n_heads),
-            d_head=d_head,
-            bias=read.flag("attention_bias", False),
-            qk_norm=RMSNormConfig(eps=eps) if qk_norm else None,
-        ),
-        feedforward=GatedMLPConfig(
-            d_ff=read.integer("intermediate_size"),
-            activation=read.activation("hidden_act", "silu"),
-            bias=mlp_bias,
-        ),
-        norm=RMSNormConfig(eps=eps),
-        position=RotaryConfig(theta=read.rope_theta()),
-        tie_embeddings=read.flag("tie_word_embeddings", False),
+    return TransformerConfig.parse(
+        {
+            "vocab_size": read.integer("vocab_size"),
+            "context_length": read.integer("max_position_embeddings"),
+            "d_model": read.integer("hidden_size"),
+            "n_layers": read.integer("num_hidden_layers"),
+            "attention": AttentionConfig(
+                n_heads=n_heads,
+                n_kv_heads=read.integer("num_key_value_heads", n_heads),
+                d_head=d_head,
+                bias=read.flag("attention_bias", False),
+                qk_norm=RMSNormConfig(eps=eps) if qk_norm else None,
+            ),
+            "feedforward": GatedMLPConfig(
+                d_ff=read.integer("intermediate_size"),
+                activation=read.activation("hidden_act", "silu"),
+                bias=mlp_bias,
+            ),
+            "norm": RMSNormConfig(eps=eps),
+            "position": RotaryConfig(theta=read.rope_theta()),
+            "tie_embeddings": read.flag("tie_word_embeddings", False),
+        },
+        source="config.json",
     )
 
 
@@ -118,6 +122,7 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
 
     Raises:
         ModelError: naming the key of ``config_json`` that cannot be done here.
+        ConfigError: if its numbers do not fit one another.
     """
     read = ConfigJson(config_json, FAMILY.model_type)
     read.must_be("pretraining_tp", 1)

@@ -39,6 +39,7 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
 
     Raises:
         ModelError: naming the key of ``config_json`` that cannot be done here.
+        ConfigError: if its numbers do not fit one another.
     """
     read = ConfigJson(config_json, FAMILY.model_type)
     read.must_be("use_sliding_window", False)
