@@ -1,0 +1,107 @@
+"""Which number format a machine computes in, and how memory is kept between steps."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import logging
+import platform
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+_log = logging.getLogger(__name__)
+
+_BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_KEEP_BELOW = 2**30
+# Before glibc 2.35 a larger threshold is refused.
+_LARGEST_OF_OLD_GLIBC = 32 * 2**20
+
+
+def choose_dtype(device: torch.device | str, precision: Precision = "auto") -> torch.dtype:
+    """The dtype of matrix products on a device.
+
+    ``auto`` is bfloat16 where the hardware multiplies it (CUDA capability 8.0 and up; CPUs with
+    AVX512-BF16 or AMX) and float32 elsewhere. bfloat16 that was asked for is used in any case; one
+    logged line says so where the hardware only imitates it.
+    """
+    if precision == "float32":
+        return torch.float32
+    device = torch.device(device)
+    multiplied = multiplies_bfloat16(device)
+    if precision == "bfloat16" and not multiplied:
+        _log.warning(
+            "precision = bfloat16: this %s has no bfloat16 arithmetic and imitates it, slowly; "
+            "float32 is faster here.",
+            device.type.upper(),
+        )
+    return torch.bfloat16 if multiplied or precision == "bfloat16" else torch.float32
+
+
+def multiplies_bfloat16(device: torch.device | str) -> bool:
+    """Whether the device has instructions that multiply bfloat16 matrices.
+
+    torch's own ``mkldnn`` check says yes to every CPU with AVX-512, imitation included.
+    """
+    device = torch.device(device)
+    match device.type:
+        case "cuda":
+            return torch.cuda.is_available() and torch.cuda.get_device_capability(device) >= (8, 0)
+        case "cpu":
+            return any(name in _cpu_features() for name in _BFLOAT16_INSTRUCTIONS)
+        case _:
+            return False
+
+
+def autocast(device: torch.device | str, dtype: torch.dtype) -> AbstractContextManager[Any]:
+    """A context in which matrix products are computed in ``dtype`` and sums in float32.
+
+    The parameters, their gradients and the optimizer's state stay as they are (Micikevicius et al.
+    2017, arXiv:1710.03740). With float32 it changes nothing.
+    """
+    kind = torch.device(device).type
+    return torch.autocast(kind, torch.bfloat16, enabled=dtype == torch.bfloat16)
+
+
+def tune_allocator() -> bool:
+    """Keep freed memory in the process instead of handing it back to the system at every step.
+
+    glibc maps each large block anew and unmaps it when it is freed, and the kernel clears its pages
+    at every new use. A training step allocates the same activations again and again: a float32
+    linear layer of 4096 x 256 -> 2048, whose output has 32 MiB, takes MEASURED. The price
+    is memory: what was once used stays with the process. Only for a process whose work is training;
+    the training loop calls it, importing stemma does not.
+
+    Returns:
+        Whether it was done: only with glibc, that is on most Linux systems.
+    """
+    if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    kept = mallopt(_M_MMAP_THRESHOLD, _KEEP_BELOW) or mallopt(
+        _M_MMAP_THRESHOLD, _LARGEST_OF_OLD_GLIBC
+    )
+    return bool(kept and mallopt(_M_TRIM_THRESHOLD, 2 * _KEEP_BELOW - 1))
+
+
+@functools.cache
+def _cpu_features() -> frozenset[str]:
+    report = getattr(torch.cpu, "get_capabilities", None)  # from torch 2.11 on
+    if report is not None:
+        return frozenset(name for name, present in report().items() if present is True)
+    return read_cpu_flags(Path("/proc/cpuinfo"))
+
+
+def read_cpu_flags(cpuinfo: Path) -> frozenset[str]:
+    """The instruction sets that Linux lists for the first core; none without such a file."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return frozenset(flags.partition(":")[2].split())
