@@ -54,6 +54,21 @@ def test_a_vocabulary_below_the_bytes_is_refused() -> None:
     check_vocab_size(256, ())
 
 
+@pytest.mark.parametrize(
+    ("merges", "message"),
+    [
+        ([(97, 256)], "merge 0 joins ids 97 and 256, but only 256 exist"),
+        ([(-1, 5)], "joins ids -1 and 5"),
+        ([(97, 97), (97, 97)], "listed twice"),
+    ],
+)
+def test_merges_of_what_does_not_exist_are_refused(
+    merges: list[tuple[int, int]], message: str
+) -> None:
+    with pytest.raises(TokenizerError, match=message):
+        BasicBPE(merges)
+
+
 def test_one_text_is_not_taken_for_many() -> None:
     with pytest.raises(TokenizerError, match="iterable of texts"):
         BasicBPE.train("abab", 258)

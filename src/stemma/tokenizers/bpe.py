@@ -122,9 +122,9 @@ class WordCache(dict[str, list[int]]):
 
     def __missing__(self, word: str) -> list[int]:
         ids = self._encode(word)
-        if len(self) >= CACHED_WORDS:
-            self.clear()
         if len(word) <= LONG_WORD_BYTES:
+            if len(self) >= CACHED_WORDS:
+                self.clear()
             self[word] = ids
         return ids
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, Self
 
+from stemma.errors import TokenizerError
 from stemma.tokenizers.bpe_merge import Pair, replace_pair
 from stemma.tokenizers.bpe_train import check_vocab_size, too_little_text
 from stemma.tokenizers.byte import BYTES
@@ -23,9 +24,14 @@ from stemma.tokenizers.tokenizer import Tokenizer, check_documents, check_text
 class BasicBPE(Tokenizer):
     """Ids: the 256 bytes, one for each merge in the order learned, then the special tokens.
 
+    ``decode(encode(text)) == text`` for every text.
+
     Args:
         merges: pairs of ids; merge ``i`` makes id ``256 + i`` out of two smaller ids.
         special_tokens: their names, in the order of their ids.
+
+    Raises:
+        TokenizerError: if a merge joins ids that do not exist yet, or is listed twice.
     """
 
     def __init__(
@@ -33,6 +39,11 @@ class BasicBPE(Tokenizer):
     ) -> None:
         spellings = list(BYTES)
         for left, right in merges:
+            if not 0 <= min(left, right) <= max(left, right) < len(spellings):
+                raise TokenizerError(
+                    f"merge {len(spellings) - 256} joins ids {left} and {right}, "
+                    f"but only {len(spellings)} exist before it"
+                )
             spellings.append(spellings[left] + spellings[right])
         first = len(spellings)
         super().__init__(
@@ -40,6 +51,8 @@ class BasicBPE(Tokenizer):
             {name: first + i for i, name in enumerate(special_tokens)},
         )
         self.merges: dict[Pair, int] = {pair: 256 + rank for rank, pair in enumerate(merges)}
+        if len(self.merges) != len(merges):
+            raise TokenizerError("a merge is listed twice")
 
     @classmethod
     def train(

@@ -8,6 +8,7 @@ from typing import Any
 
 from stemma.errors import TokenizerError
 from stemma.tokenizers.alphabet import from_visible
+from stemma.tokenizers.tokenizer import check_text
 
 _NOTHING: tuple[Any, ...] = (None, False, "", 0, [], {})
 _CURE = "Use the tokenizers library for this file, or a file without it."
@@ -114,7 +115,7 @@ def _only(
 
 def _unsupported(field: str, value: Any) -> TokenizerError:
     kind = value.get("type") if isinstance(value, dict) else None
-    shown = kind or repr(value)
+    shown = kind if isinstance(kind, str) else repr(value)
     shown = shown if len(shown) < 60 else shown[:57] + "..."
     return TokenizerError(f"asks for {field} = {shown}, which stemma does not have", cure=_CURE)
 
@@ -135,12 +136,15 @@ def _read_byte_level(document: Mapping[str, Any]) -> bool:
 
 def _read_special_tokens(document: Mapping[str, Any]) -> dict[str, int]:
     special: dict[str, int] = {}
-    for i, token in enumerate(document.get("added_tokens") or []):
+    added = document.get("added_tokens") or []
+    if not isinstance(added, list):
+        raise TokenizerError("added_tokens is not a list")
+    for i, token in enumerate(added):
         where = f"added_tokens[{i}]"
         if not isinstance(token, dict):
             raise TokenizerError(f"{where} is not an object")
         name, id_ = token.get("content"), token.get("id")
-        if not isinstance(name, str) or not isinstance(id_, int):
+        if not isinstance(name, str) or type(id_) is not int:
             raise TokenizerError(f"{where} has no content or no id")
         known = {"id", "content", "special", "normalized"}
         _only(token, known, where, ("single_word", "lstrip", "rstrip"))
@@ -171,7 +175,9 @@ def _read_vocabulary(model: Mapping[str, Any], special: Mapping[str, int]) -> li
     missing = next((id_ for id_ in range(len(token_of)) if id_ not in token_of), None)
     if missing is not None:
         raise TokenizerError(f"no token has id {missing}, though there are {len(token_of)}")
-    return [token_of[id_] for id_ in range(len(token_of))]
+    tokens = [token_of[id_] for id_ in range(len(token_of))]
+    check_text("".join(tokens))
+    return tokens
 
 
 def _read_merges(model: Mapping[str, Any], ids: Mapping[str, int]) -> list[tuple[int, int]]:
