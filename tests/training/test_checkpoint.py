@@ -126,6 +126,7 @@ def test_damage_is_found_and_the_last_good_one_named(
     assert str(path) in message
     assert "checkpoint of step 20 is intact" in message
     assert f"Remove {store.path(30)}" in message
+    assert ("bytes instead of" in message) == (damage == "cut" and file != "checkpoint.json")
     assert float(store.load(20).tensors["w"][0]) == 20.0
 
 

@@ -15,18 +15,15 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from tiny_training import (
-    CONTEXT_LENGTH,
-    VOCAB_SIZE,
     MaskedBatches,
     TinyModel,
     tiny_batches,
     tiny_trainer,
+    transformer,
 )
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from stemma.data import Batches
-from stemma.models import Transformer, TransformerConfig
 from stemma.training.objective import Objective
 
 STEPS = 50
@@ -40,29 +37,14 @@ class Trajectory(NamedTuple):
     weights: Tensor
 
 
-class Recomputed(nn.Module):
-    """A block whose activations are computed again in the backward pass."""
-
-    def __init__(self, block: nn.Module) -> None:
-        super().__init__()
-        self.block = block
-
-    def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = checkpoint(self.block, x, use_reentrant=False)
-        return result
-
-
 def trajectory(
     *,
     model: nn.Module | None = None,
-    recompute: bool = False,
     dropout: float = 0.0,
     kind: type[Batches] = MaskedBatches,
     **changes: Any,
 ) -> Trajectory:
     model = model or TinyModel(dropout=dropout)
-    if recompute:
-        model.blocks = nn.ModuleList(Recomputed(block) for block in model.blocks)
     reports: list[Any] = []
     batches = tiny_batches(8, kind=kind)
     trainer = tiny_trainer(
@@ -108,7 +90,9 @@ def whole() -> Trajectory:
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize("recompute", [False, True])
 def test_one_trajectory(whole: Trajectory, rows: int, recompute: bool) -> None:
-    assert_one_trajectory(whole, trajectory(micro_batch_size=rows, recompute=recompute))
+    assert_one_trajectory(
+        whole, trajectory(micro_batch_size=rows, activation_checkpointing=recompute)
+    )
 
 
 def test_it_goes_somewhere(whole: Trajectory) -> None:
@@ -116,42 +100,22 @@ def test_it_goes_somewhere(whole: Trajectory) -> None:
 
 
 def test_recomputing_keeps_dropout_to_the_bit() -> None:
-    plain, recomputed = trajectory(dropout=0.3), trajectory(dropout=0.3, recompute=True)
+    plain, recomputed = (
+        trajectory(dropout=0.3),
+        trajectory(dropout=0.3, activation_checkpointing=True),
+    )
     assert torch.equal(plain.losses, recomputed.losses)
     assert torch.equal(plain.weights, recomputed.weights)
-
-
-def transformer(name: str) -> Transformer:
-    parts: dict[str, Any] = {"attention": {"n_heads": 2}}
-    if name == "modern":
-        parts = {
-            "attention": {
-                "n_heads": 2,
-                "n_kv_heads": 1,
-                "qk_norm": {"kind": "rms_norm"},
-                "bias": False,
-            },
-            "feedforward": {"kind": "gated", "d_ff": 32},
-            "norm": {"kind": "rms_norm"},
-            "position": {"kind": "rotary"},
-            "tie_embeddings": False,
-        }
-    return TransformerConfig.parse(
-        {
-            "vocab_size": VOCAB_SIZE,
-            "context_length": CONTEXT_LENGTH,
-            "d_model": 16,
-            "n_layers": 2,
-            **parts,
-        }
-    ).build(seed=1)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "modern"])
 def test_one_trajectory_of_a_transformer(name: str) -> None:
     whole = trajectory(model=transformer(name))
-    for rows in (1, 3):
-        assert_one_trajectory(whole, trajectory(model=transformer(name), micro_batch_size=rows))
+    for rows, recompute in ((1, False), (3, False), (8, True), (3, True)):
+        other = trajectory(
+            model=transformer(name), micro_batch_size=rows, activation_checkpointing=recompute
+        )
+        assert_one_trajectory(whole, other)
 
 
 def mean_of_means(

@@ -8,13 +8,26 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_training import N_WINDOWS, at_step, same, timeless, tiny_trainer, weights
+from tiny_training import (
+    CONTEXT_LENGTH,
+    N_WINDOWS,
+    VOCAB_SIZE,
+    at_step,
+    same,
+    timeless,
+    tiny_trainer,
+    transformer,
+    weights,
+)
 from torch import Tensor
 
-from stemma.training.checkpoint import CheckpointStore
+from stemma.data import Batches, PackedDocuments, TokenArray
+from stemma.errors import CheckpointError
+from stemma.training import AdamWConfig, CheckpointStore, MuonConfig, Trainer
 
 
 def killed_run(directory: Path, how: str, kills: int, seed: int) -> tuple[int, int]:
@@ -104,6 +117,53 @@ def test_resumed_once_twice_and_again(tmp_path: Path, stops: list[int]) -> None:
     assert timeless(tmp_path / "cut" / "metrics.jsonl") == timeless(
         tmp_path / "whole" / "metrics.jsonl"
     )
+
+
+@pytest.mark.parametrize("optimizer", [AdamWConfig(), MuonConfig()], ids=["adamw", "muon"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_real_model_and_optimizer_resume_to_the_bit(
+    tmp_path: Path, optimizer: AdamWConfig | MuonConfig, precision: str
+) -> None:
+    def trainer(directory: Path, steps: int) -> Trainer:
+        rng = np.random.default_rng(2)
+        tokens = TokenArray(
+            rng.integers(0, VOCAB_SIZE, 400).astype(np.uint16),
+            document_offsets=np.array([0, 30, 35, 90, 200, 207, 330, 400]),
+        )
+        model = transformer("modern", dropout=0.2)
+        return tiny_trainer(
+            directory,
+            steps=steps,
+            precision=precision,
+            micro_batch_size=3,
+            activation_checkpointing=True,
+            model=model,
+            optimizer=optimizer.build(model),
+            batches=Batches(PackedDocuments(tokens, CONTEXT_LENGTH), 4, seed=1),
+        )
+
+    whole = trainer(tmp_path / "whole", 25)
+    assert whole.batches.batch(0).document_ids is not None
+    whole.fit()
+    for steps in (6, 7, 25):
+        cut = trainer(tmp_path / "cut", steps)
+        cut.fit()
+    assert same(weights(cut), weights(whole))
+    states = [one.optimizer.named_state(one.model) for one in (cut, whole)]
+    assert same(states[0], states[1])
+
+
+def test_a_state_of_another_optimizer_is_refused(tmp_path: Path) -> None:
+    def trainer(optimizer: AdamWConfig | MuonConfig) -> Trainer:
+        model = transformer("modern")
+        return tiny_trainer(tmp_path, steps=2, model=model, optimizer=optimizer.build(model))
+
+    trainer(MuonConfig()).fit()
+    with pytest.raises(
+        CheckpointError, match="of another model or recipe: the optimizer's"
+    ) as caught:
+        trainer(AdamWConfig()).fit()
+    assert "step-000002" in str(caught.value)
 
 
 def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:

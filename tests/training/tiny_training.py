@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from stemma.data import IGNORE_INDEX, Batch, Batches, SlidingWindows, TokenArray
+from stemma.models import Transformer, TransformerConfig
 from stemma.training.checkpoint import CheckpointStore
 from stemma.training.loop import Trainer
 from stemma.training.metrics import MetricsLog, read_metrics
@@ -54,6 +55,34 @@ class TinyModel(nn.Module):
         for block in self.blocks:
             x = block(x)
         return self.head(x)
+
+
+def transformer(name: str, dropout: float = 0.0) -> Transformer:
+    """A tiny real one: of GPT-2's parts, or of modern ones."""
+    parts: dict[str, Any] = {"attention": {"n_heads": 2}}
+    if name == "modern":
+        parts = {
+            "attention": {
+                "n_heads": 2,
+                "n_kv_heads": 1,
+                "qk_norm": {"kind": "rms_norm"},
+                "bias": False,
+            },
+            "feedforward": {"kind": "gated", "d_ff": 32},
+            "norm": {"kind": "rms_norm"},
+            "position": {"kind": "rotary"},
+            "tie_embeddings": False,
+        }
+    return TransformerConfig.parse(
+        {
+            "vocab_size": VOCAB_SIZE,
+            "context_length": CONTEXT_LENGTH,
+            "d_model": 16,
+            "n_layers": 2,
+            "dropout": dropout,
+            **parts,
+        }
+    ).build(seed=1)
 
 
 class TinyAdam(torch.optim.AdamW):

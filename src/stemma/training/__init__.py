@@ -4,19 +4,27 @@ from stemma.training.checkpoint import Checkpoint, CheckpointStore
 from stemma.training.loop import Trainer
 from stemma.training.metrics import MetricsLog, read_metrics
 from stemma.training.objective import LossTerms, NextToken, Objective
+from stemma.training.optimizers import AdamWConfig, MuonConfig, OptimizerConfig
+from stemma.training.precision import choose_dtype
 from stemma.training.report import StepReport, TrainingResult
+from stemma.training.schedule import ScheduleConfig
 from stemma.training.settings import TrainingConfig
 
 __all__ = [
+    "AdamWConfig",
     "Checkpoint",
     "CheckpointStore",
     "LossTerms",
     "MetricsLog",
+    "MuonConfig",
     "NextToken",
     "Objective",
+    "OptimizerConfig",
+    "ScheduleConfig",
     "StepReport",
     "Trainer",
     "TrainingConfig",
     "TrainingResult",
+    "choose_dtype",
     "read_metrics",
 ]

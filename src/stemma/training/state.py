@@ -34,8 +34,8 @@ def restore_state(
     _check(own, saved, where)
     try:
         optimizer.load_named_state(model, _under(_OPTIMIZER, tensors))
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise _foreign(f"the optimizer cannot take up its state: {error}", where) from error
+    except CheckpointError as error:
+        raise _foreign(error.what, where) from error
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(saved[name])
