@@ -23,6 +23,12 @@ def test_both_ways_agree_with_the_readable_twin(training: str, text: str) -> Non
     assert merge_long_word(list(text.encode()), ranks, results) == expected
 
 
+def test_a_pair_that_a_neighbour_changed_is_not_merged_under_its_old_rank() -> None:
+    """1 2 3: first 2 3 -> 9; the pair at the front is now 1 9, no longer 1 2."""
+    ranks, results = {(2, 3): 0, (1, 2): 1, (1, 9): 2}, [9, 5, 7]
+    assert merge_long_word([1, 2, 3], ranks, results) == [7]
+
+
 @given(
     st.lists(st.integers(0, 5), max_size=40),
     st.lists(st.tuples(*[st.integers(0, 9)] * 2), unique=True, max_size=12),

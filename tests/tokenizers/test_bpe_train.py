@@ -65,6 +65,11 @@ def test_the_naive_trainer_learns_the_same(words: dict[str, int], wanted: int, l
     assert learn_merges(words, BYTES, wanted, min_frequency=least) == naive(words, wanted, least)
 
 
+def test_a_pair_that_spells_a_known_token_makes_that_token() -> None:
+    learned, merges = learn_merges({"abc": 2}, [*BYTES, b"ab"], 1, min_frequency=1)
+    assert (learned, merges) == ([b"abc"], [(97, 98), (256, 99)])
+
+
 def test_words_are_counted_over_documents_and_special_tokens_are_not() -> None:
     counts = count_words(iter(["a b<|x|> b", " b"]), ["<|x|>"])
     assert counts == {"a": 1, " b": 3}

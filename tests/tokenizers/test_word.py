@@ -16,8 +16,8 @@ VERDICT = "It's the last he painted, you know, Mrs. Gisburn said -- with pardona
 
 
 def test_words_and_marks_are_cut_as_in_the_book() -> None:
-    assert cut_words("Hello, world. Is this-- a test?") == (
-        ["Hello", ",", "world", ".", "Is", "this", "--", "a", "test", "?"]
+    assert cut_words("Hello, world. Is this-- a test: yes?") == (
+        ["Hello", ",", "world", ".", "Is", "this", "--", "a", "test", ":", "yes", "?"]
     )
 
 
