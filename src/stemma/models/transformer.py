@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from collections.abc import Iterable
+from typing import Any, Self, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -148,14 +149,17 @@ class Transformer(nn.Module):
             ModelError: if an id is outside the vocabulary (checked on the CPU only; a GPU stops by
                 itself), or the positions reach beyond ``context_length``.
         """
+        if cache is not None and document_ids is not None:
+            raise ModelError(
+                "document_ids together with a cache",
+                cure="A cache holds one text per row: leave document_ids out, or the cache.",
+            )
         past = 0 if cache is None else cache.length
         x, rotation, mask = self._begin(ids, document_ids, past)
         for i, block in enumerate(self.blocks):
             layer = None if cache is None else cache.layer(i)
             x = block(x, rotation=rotation, mask=mask, cache=layer)
         if cache is not None:
-            if document_ids is not None:
-                raise ModelError("document_ids and a cache cannot be used together")
             cache.advance(ids.shape[1])
         hidden: Tensor = self.final_norm(x)
         return hidden
@@ -169,8 +173,7 @@ class Transformer(nn.Module):
         """Where each position looks, for each layer: rows sum to 1, by the explicit path."""
         x, rotation, mask = self._begin(ids, document_ids, 0)
         layers = []
-        for block in self.blocks:
-            assert isinstance(block, Block)
+        for block in cast("Iterable[Block]", self.blocks):
             x, weights = block.forward_with_weights(x, rotation=rotation, mask=mask)
             layers.append(weights)
         return layers
@@ -188,7 +191,7 @@ class Transformer(nn.Module):
             mask = (same_document & causal).unsqueeze(1)
             positions = _positions_in_documents(document_ids)
         x = self.embed(ids, positions)
-        rotation = None if self.rotary is None else self.rotary(positions, x.dtype)
+        rotation = None if self.rotary is None else self.rotary(positions)
         return x, rotation, mask
 
     def _check(self, ids: Tensor, past: int) -> None:

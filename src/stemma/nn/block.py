@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -83,8 +84,11 @@ class Block(nn.Module):
         return self._after(x, self.feedforward(self._before(x, self.norm2)), self.norm2), weights
 
     def _before(self, x: Tensor, norm: nn.Module) -> Tensor:
-        normed: Tensor = norm(x) if self.norms_input else x
-        return normed
+        if self.norms_input:
+            x = norm(x)
+        # Under autocast each linear map rounds its input: once here, not three times for q, k, v.
+        kind = x.device.type
+        return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
     def _after(self, x: Tensor, found: Tensor, norm: nn.Module) -> Tensor:
         found = F.dropout(found, self.dropout, self.training)

@@ -20,12 +20,16 @@ from stemma.errors import ModelError
 class Rotation(NamedTuple):
     """Cosine and sine of the angles of some positions, repeated over both halves of a head.
 
-    ``[seq, 1, d_head]`` if all rows have the same positions, else ``[batch, seq, 1, d_head]``. The
+    ``[seq, d_head]`` if all rows have the same positions, else ``[batch, 1, seq, d_head]``. The
     first half of ``sin`` is negated, which saves an operation in `apply_rotation`.
     """
 
     cos: Tensor
     sin: Tensor
+
+    def to(self, dtype: torch.dtype) -> Rotation:
+        """The same in another precision."""
+        return Rotation(self.cos.to(dtype), self.sin.to(dtype))
 
 
 class Rotary(nn.Module):
@@ -53,23 +57,22 @@ class Rotary(nn.Module):
         self.d_head = d_head
         self.theta = theta
 
-    def forward(self, positions: Int[Tensor, "*batch seq"], dtype: torch.dtype) -> Rotation:
-        """Cosines and sines at ``positions``, computed in float32 and rounded to ``dtype`` once.
+    def forward(self, positions: Int[Tensor, "*batch seq"]) -> Rotation:
+        """Cosines and sines at ``positions``, in float32.
 
         They are computed anew for each pass over a model, not kept: that costs less than one
         head's rotation, and leaves no table for a cast to round or the meta device to lose.
 
         Args:
             positions: ``[seq]``, or ``[batch, seq]`` where rows differ.
-            dtype: that of the queries and keys.
         """
         pairs = torch.arange(0, self.d_head, 2, device=positions.device, dtype=torch.float32)
         inverse_wavelengths = self.theta ** -(pairs / self.d_head)
-        angles = (positions.unsqueeze(-1) * inverse_wavelengths).unsqueeze(-2)
+        angles = positions.unsqueeze(-1) * inverse_wavelengths
+        if positions.ndim == 2:
+            angles = angles.unsqueeze(1)
         cos, sin = angles.cos(), angles.sin()
-        return Rotation(
-            torch.cat([cos, cos], dim=-1).to(dtype), torch.cat([-sin, sin], dim=-1).to(dtype)
-        )
+        return Rotation(torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1))
 
     def extra_repr(self) -> str:
         """Size of a head and base."""
@@ -77,11 +80,11 @@ class Rotary(nn.Module):
 
 
 def apply_rotation(
-    x: Float[Tensor, "batch seq n_heads d_head"], rotation: Rotation
-) -> Float[Tensor, "batch seq n_heads d_head"]:
+    x: Float[Tensor, "batch n_heads seq d_head"], rotation: Rotation
+) -> Float[Tensor, "batch n_heads seq d_head"]:
     """Turn every pair (i, i + d_head/2) of ``x`` by the angle of its position."""
     swapped = x.roll(x.shape[-1] // 2, -1)
-    return x * rotation.cos + swapped * rotation.sin
+    return torch.addcmul(x * rotation.cos, swapped, rotation.sin)
 
 
 def odd_head(d_head: int) -> str:
