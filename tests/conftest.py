@@ -20,7 +20,7 @@ settings.load_profile("stemma")
 
 @pytest.fixture(scope="session")
 def mirror() -> Callable[[str], Path]:
-    """Path of a file of the data mirror (``STEMMA_MIRROR``); skips, naming it, where it is absent."""
+    """Path of a file of the mirror (``STEMMA_MIRROR``); skips, naming it, where it is absent."""
 
     def find(relative: str) -> Path:
         folder = os.environ.get("STEMMA_MIRROR")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stemma.config import Config, merge, parse_overrides, resolve_extends
 from stemma.errors import ConfigError
@@ -110,6 +110,11 @@ class Recipe(Config):
     evaluation: EvaluationRecipe = EvaluationRecipe()
     samples: SamplesRecipe = SamplesRecipe()
 
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> Self:
+        self.schedule.build(self.training.steps)
+        return self
+
 
 def load_recipe(
     source: str | Path | Mapping[str, Any] | Recipe, overrides: Iterable[str] = ()
@@ -129,6 +134,8 @@ def load_recipe(
     values = resolve_extends(values, lambda name: read_recipe(name, folder)[0], source=where)
     values = merge(values, parse_overrides(overrides))
     values["model"] = _expand_preset(values.get("model", {}), where)
+    # One seed decides everything: initial weights, the split, the order, dropout, the samples.
+    values["training"] = {"seed": values.get("seed", 0), **values.get("training", {})}
     return Recipe.parse(values, source=where)
 
 

@@ -6,7 +6,6 @@ and starting one are the same function.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import Any
 
 import torch
 
-from stemma.data import Batches, PackedDocuments, SlidingWindows, Windows
+from stemma.data import Batches, PackedDocuments, SlidingWindows
+from stemma.data.windows import Windows
 from stemma.evaluation import Evaluation, evaluate
 from stemma.hub import save_model
 from stemma.lab import figures, portrait
@@ -34,11 +34,12 @@ from stemma.training import (
     NextToken,
     StepReport,
     Trainer,
+    TrainingConfig,
     choose_dtype,
-    tune_allocator,
 )
 
 _TOKENS_SHOWN = 24
+_FEWEST_ROWS, _FEWEST_STEPS = 4, 50
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,6 @@ class Stages:
         recipe, settings = self.recipe, self.recipe.training
         parameters = self.record["model"]["parameters"]
         self.console.stage(f"The Transformer: {parameters:,} parameters, {settings.steps} steps")
-        tune_allocator()
         windows = self._windows(text)
         with self.console.progress("training", settings.steps) as line:
 
@@ -321,9 +321,8 @@ class Stages:
         if model.vocab_size != text.tokenizer.vocab_size:
             model = model.replace(vocab_size=text.tokenizer.vocab_size)
         if recipe.data.max_epochs is not None:
-            tokens = recipe.data.max_epochs * len(text.shards.train)
-            most = math.ceil(tokens / (training.batch_size * model.context_length))
-            training = training.replace(steps=min(training.steps, most))
+            most = int(recipe.data.max_epochs * len(text.shards.train))
+            training = within_tokens(training, most, model.context_length)
         self.recipe = recipe.model_copy(update={"model": model, "training": training})
         self.run.write_recipe(self.recipe)
 
@@ -363,6 +362,15 @@ class Stages:
             "note": note,
             "example": [{"id": i, "text": portrait.spell(tokenizer, i), "bits": 0} for i in ids],
         }
+
+
+def within_tokens(training: TrainingConfig, most: int, context_length: int) -> TrainingConfig:
+    """Train on ``most`` tokens at most: with smaller batches first, then with fewer steps."""
+    batch_size = max(min(most // (training.steps * context_length), training.batch_size), 1)
+    batch_size = max(batch_size, min(_FEWEST_ROWS, training.batch_size))
+    steps = max(min(most // (batch_size * context_length), training.steps), 1)
+    steps = max(steps, min(_FEWEST_STEPS, training.steps))
+    return training.replace(batch_size=batch_size, steps=steps, micro_batch_size=None)
 
 
 def _excerpt(text: str, n_lines: int = 6) -> str:

@@ -1,0 +1,33 @@
+"""Fill the pages with what the program itself says, so that they cannot go stale.
+
+`<!-- help: stemma quickstart -->` becomes the output of `stemma quickstart --help`, and
+`<!-- recipe: quickstart -->` the shipped recipe.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from typing import Any
+
+MARKER = re.compile(r"<!-- (help|recipe): (.+?) -->")
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Replace each marker of a page."""
+    return MARKER.sub(lambda marker: _block(marker[1], marker[2]), markdown)
+
+
+def _block(kind: str, what: str) -> str:
+    if kind == "help":
+        return f"```text\n{_stemma(*what.split()[1:], '--help')}\n```"
+    return f"```toml\n{_stemma('recipes', 'show', what)}\n```"
+
+
+def _stemma(*arguments: str) -> str:
+    plain = {**os.environ, "COLUMNS": "88", "NO_COLOR": "1", "TERM": "dumb"}
+    command = [sys.executable, "-m", "stemma", *arguments]
+    done = subprocess.run(command, env=plain, capture_output=True, text=True, check=True)
+    return "\n".join(line.rstrip() for line in done.stdout.strip("\n").splitlines())
