@@ -71,11 +71,11 @@ def autocast(device: torch.device | str, dtype: torch.dtype) -> AbstractContextM
 def tune_allocator() -> bool:
     """Keep freed memory in the process instead of handing it back to the system at every step.
 
-    glibc maps each large block anew and unmaps it when it is freed, and the kernel clears its pages
-    at every new use. A training step allocates the same activations again and again: a float32
-    linear layer of 4096 x 256 -> 2048, whose output has 32 MiB, takes MEASURED. The price
-    is memory: what was once used stays with the process. Only for a process whose work is training;
-    the training loop calls it, importing stemma does not.
+    glibc maps every block above 32 MiB anew, unmaps it when it is freed, and shrinks the heap when
+    its end is free; the kernel clears each page at its next use. A training step allocates the same
+    activations again and again: MEASURED. The price is memory: what was once used stays with the
+    process. Only for a process whose work is training; the training run calls it, importing stemma
+    does not.
 
     Returns:
         Whether it was done: only with glibc, that is on most Linux systems.
