@@ -1,16 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 import transformers
-from huggingface_parity import assert_parity, assert_round_trip, random_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemma.errors import ConfigError, ModelError
-from stemma.models import TransformerConfig, preset
+from stemma.models import Transformer, TransformerConfig, preset
 from stemma.models.families import FAMILIES, family_for, family_named, family_of
 from stemma.nn import (
     AttentionConfig,
@@ -23,6 +23,8 @@ from stemma.nn import (
 )
 
 GPT2 = FAMILIES["gpt2"]
+Check = Callable[..., None]
+Build = Callable[..., Transformer]
 
 
 def tiny(**changes: Any) -> TransformerConfig:
@@ -56,15 +58,19 @@ def configs(draw: st.DrawFn) -> TransformerConfig:
 
 
 @settings(max_examples=25)
-@given(configs(), st.integers(0, 100))
-def test_logits_equal_those_of_transformers_and_differ_when_perturbed(
-    config: TransformerConfig, seed: int
+@given(config=configs(), seed=st.integers(0, 100))
+def test_logits_equal_those_of_transformers(
+    assert_parity: Check, config: TransformerConfig, seed: int
 ) -> None:
     assert_parity(GPT2, config, seed)
 
 
+def test_the_comparison_can_fail(assert_sensitivity: Check) -> None:
+    assert_sensitivity(GPT2, tiny())
+
+
 @pytest.mark.parametrize("tied", [True, False])
-def test_round_trip_is_identical_to_the_bit(tied: bool) -> None:
+def test_round_trip_is_identical_to_the_bit(assert_round_trip: Check, tied: bool) -> None:
     torch.manual_seed(3)
     other = transformers.GPT2LMHeadModel(
         transformers.GPT2Config(
@@ -79,7 +85,7 @@ def test_round_trip_is_identical_to_the_bit(tied: bool) -> None:
     assert_round_trip(GPT2, tiny(tie_embeddings=tied), other)
 
 
-def test_the_fused_map_is_transposed_and_holds_q_then_k_then_v() -> None:
+def test_the_fused_map_is_transposed_and_holds_q_then_k_then_v(random_model: Build) -> None:
     config = tiny(d_model=2, n_layers=1, attention=AttentionConfig(n_heads=1))
     state = random_model(config).state_dict()
     state["blocks.0.attention.q_proj.weight"] = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
@@ -96,7 +102,7 @@ def test_the_fused_map_is_transposed_and_holds_q_then_k_then_v() -> None:
     assert tensors["transformer.h.0.attn.c_attn.bias"].tolist() == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
 
 
-def test_files_of_the_base_model_lack_the_prefix_and_may_hold_masks() -> None:
+def test_files_of_the_base_model_lack_the_prefix_and_may_hold_masks(random_model: Build) -> None:
     config = tiny()
     config_json, tensors = GPT2.to_huggingface(config, random_model(config).state_dict())
     old = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
@@ -109,7 +115,7 @@ def test_files_of_the_base_model_lack_the_prefix_and_may_hold_masks() -> None:
     assert all(torch.equal(state[name], expected[name]) for name in state)
 
 
-def test_a_tied_head_may_be_there_too_if_it_is_the_embedding() -> None:
+def test_a_tied_head_may_be_there_too_if_it_is_the_embedding(random_model: Build) -> None:
     config = tiny()
     config_json, tensors = GPT2.to_huggingface(config, random_model(config).state_dict())
     tensors["lm_head.weight"] = tensors["transformer.wte.weight"].clone()
@@ -128,7 +134,9 @@ def test_a_tied_head_may_be_there_too_if_it_is_the_embedding() -> None:
         ("transformer.h.0.mlp.c_fc.weight", r"has the shape \(3, 3\).*announces \(8, 32\)"),
     ],
 )
-def test_other_tensors_than_announced_are_named(name: str, message: str) -> None:
+def test_other_tensors_than_announced_are_named(
+    random_model: Build, name: str, message: str
+) -> None:
     config = tiny()
     config_json, tensors = GPT2.to_huggingface(config, random_model(config).state_dict())
     if "missing" in message:
@@ -139,7 +147,7 @@ def test_other_tensors_than_announced_are_named(name: str, message: str) -> None
         GPT2.from_huggingface(config_json, tensors)
 
 
-def test_a_state_that_is_not_the_models_is_refused() -> None:
+def test_a_state_that_is_not_the_models_is_refused(random_model: Build) -> None:
     state = random_model(tiny()).state_dict()
     with pytest.raises(ModelError, match=r"missing: blocks\.2"):
         GPT2.to_huggingface(tiny(n_layers=3), state)

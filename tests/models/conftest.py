@@ -1,9 +1,11 @@
-"""What the tests of all checkpoint families do: the same weights here and in `transformers`."""
+"""For the tests of all checkpoint families: the same weights here and in `transformers`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 import transformers
 from torch import Tensor
@@ -14,7 +16,7 @@ from stemma.models.family import Family
 TOLERANCE = 1e-4
 
 
-def random_model(config: TransformerConfig, seed: int = 0) -> Transformer:
+def build_random(config: TransformerConfig, seed: int = 0) -> Transformer:
     """Every parameter is random: gains and biases too, which start as ones and zeros."""
     generator = torch.Generator().manual_seed(seed)
     model = Transformer(config)
@@ -32,7 +34,7 @@ def random_ids(config: TransformerConfig, seed: int = 1, rows: int = 2) -> Tenso
 
 def theirs(family: Family, config_json: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
     """The model of `transformers` with these weights; every one must find its place."""
-    config = transformers.AutoConfig.for_model(**config_json)
+    config = transformers.AutoConfig.for_model(**config_json, bos_token_id=None, eos_token_id=None)
     model = getattr(transformers, family.architecture)(config).eval()
     missing, unexpected = model.load_state_dict(tensors, strict=False)
     tied = {family.head} if config.tie_word_embeddings else set()
@@ -51,23 +53,37 @@ def drift(ours: Transformer, other: Any, ids: Tensor) -> tuple[float, float]:
     return float((mine - others).abs().max()), float(kl)
 
 
-def assert_parity(family: Family, config: TransformerConfig, seed: int) -> None:
-    """Equal logits, and a difference as soon as one part is perturbed."""
-    model = random_model(config, seed)
-    config_json, tensors = family.to_huggingface(config, model.state_dict())
-    other = theirs(family, config_json, tensors)
-    ids = random_ids(config, seed)
-    difference, kl = drift(model, other, ids)
+def check_parity(family: Family, config: TransformerConfig, seed: int) -> None:
+    """Equal logits from equal weights."""
+    model = build_random(config, seed)
+    other = theirs(family, *family.to_huggingface(config, model.state_dict()))
+    difference, kl = drift(model, other, random_ids(config, seed))
     assert difference < TOLERANCE
     assert kl < 1e-7
-    with torch.no_grad():
-        model.blocks[0].attention.v_proj.weight[0] += 1.0
-    difference, perturbed = drift(model, other, ids)
-    assert difference > 10 * TOLERANCE
-    assert perturbed > 10 * abs(kl)
 
 
-def assert_round_trip(family: Family, config: TransformerConfig, other: Any) -> None:
+def check_sensitivity(family: Family, config: TransformerConfig) -> None:
+    """A change of any one parameter shows in the logits and in the KL divergence.
+
+    All but the keys' bias without rotation: it adds the same to every score of a row.
+    """
+    model = build_random(config)
+    other = theirs(family, *family.to_huggingface(config, model.state_dict()))
+    generator = torch.Generator().manual_seed(9)
+    ids = random_ids(config)
+    for name, parameter in model.named_parameters():
+        if name.endswith("k_proj.bias") and model.rotary is None:
+            continue
+        kept = parameter.data.clone()
+        parameter.data += torch.randn(kept.shape, generator=generator)
+        difference, kl = drift(model, other, ids)
+        assert difference > 10 * TOLERANCE, name
+        assert kl > 1e-6, name
+        parameter.data = kept
+    assert drift(model, other, ids)[0] < TOLERANCE
+
+
+def check_round_trip(family: Family, config: TransformerConfig, other: Any) -> None:
     """Theirs -> ours -> theirs, bit by bit; and equal logits on the way."""
     saved = {name: tensor.clone() for name, tensor in other.state_dict().items()}
     if other.config.tie_word_embeddings:
@@ -81,3 +97,23 @@ def assert_round_trip(family: Family, config: TransformerConfig, other: Any) -> 
     assert tensors.keys() == saved.keys()
     assert all(torch.equal(tensors[name], saved[name]) for name in saved)
     assert family.read_config(config_json) == read
+
+
+@pytest.fixture(scope="session")
+def random_model() -> Callable[..., Transformer]:
+    return build_random
+
+
+@pytest.fixture(scope="session")
+def assert_parity() -> Callable[[Family, TransformerConfig, int], None]:
+    return check_parity
+
+
+@pytest.fixture(scope="session")
+def assert_sensitivity() -> Callable[[Family, TransformerConfig], None]:
+    return check_sensitivity
+
+
+@pytest.fixture(scope="session")
+def assert_round_trip() -> Callable[[Family, TransformerConfig, Any], None]:
+    return check_round_trip
