@@ -3,11 +3,12 @@ from __future__ import annotations
 from itertools import chain
 
 import pytest
+import tiktoken
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stemma.tokenizers import pretokenize
-from stemma.tokenizers.pretokenize import split_words
+from stemma.tokenizers.pretokenize import compile_pattern, split_words
 
 
 def words(text: str) -> list[str]:
@@ -37,3 +38,18 @@ def test_segments_have_the_words_of_the_whole(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pretokenize, "SEGMENT_CHARACTERS", 5)
         assert words(text) == whole
+
+
+@pytest.mark.parametrize("name", [r"\p{L}", r"\p{N}", r"\s"])
+def test_the_classes_are_tiktokens_for_every_character(name: str) -> None:
+    characters = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+    theirs = tiktoken.Encoding(
+        "bytes",
+        pat_str=name,
+        mergeable_ranks={bytes([value]): value for value in range(256)},
+        special_tokens={},
+    )
+    # What the pattern does not find, tiktoken leaves out.
+    found = theirs.decode(theirs.encode_ordinary("".join(characters)))
+    assert "".join(compile_pattern(f"[{name}]").findall("".join(characters))) == found
+    assert found
