@@ -170,6 +170,14 @@ def test_the_dtype_is_that_of_the_file_or_the_one_asked_for(
     assert torch.equal(wide.embed.tokens.weight, model.embed.tokens.weight.float())
 
 
+def test_a_loaded_model_no_longer_needs_its_file(saved: Path, ids: Tensor) -> None:
+    model = load_model(saved)
+    before = model(ids)
+    with (saved / "model.safetensors").open("r+b") as file:
+        file.write(bytes((saved / "model.safetensors").stat().st_size))
+    assert torch.equal(model(ids), before)
+
+
 def test_the_directory_is_complete(saved: Path) -> None:
     assert {path.name for path in saved.iterdir()} >= {
         "config.json",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 class WeightFiles(Mapping[str, Tensor]):
     """Name -> tensor, read from its file when it is asked for, and not kept.
 
+    On the CPU a tensor is the file itself, mapped into memory: copy what is to outlive the file.
+    The mapping is given back with the tensor.
+
     Args:
         directory: a model directory.
         device: where the tensors are put.
@@ -31,13 +35,12 @@ class WeightFiles(Mapping[str, Tensor]):
     """
 
     def __init__(self, directory: Path, device: torch.device | str = "cpu") -> None:
-        self._device = str(device)
+        self._device = torch.device(device)
         files, announced = _files(directory)
-        self._place: dict[str, Any] = {}
+        self._place: dict[str, Path] = {}
         for path in files:
-            handle = _open(path, self._device)
-            for name in handle.keys():  # noqa: SIM118  (not a mapping)
-                self._place[name] = handle
+            with _opened(path) as file:
+                self._place.update(dict.fromkeys(file.keys(), path))
         if announced is not None and (lost := sorted(announced - set(self._place))):
             raise ModelError(
                 f"the index names {lost[0]!r}, which none of its files holds",
@@ -46,11 +49,9 @@ class WeightFiles(Mapping[str, Tensor]):
             )
 
     def __getitem__(self, name: str) -> Tensor:
-        try:
-            tensor: Tensor = self._place[name].get_tensor(name)
-        except SafetensorError as error:
-            raise ModelError(f"{name!r} cannot be read: {error}", cure=_GET_AGAIN) from None
-        return tensor
+        with _opened(self._place[name]) as file:
+            mapped: Tensor = file.get_tensor(name)
+            return mapped.to(self._device)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._place)
@@ -102,9 +103,11 @@ def _files_of_index(directory: Path) -> tuple[list[Path], set[str]]:
     return files, set(places)
 
 
-def _open(path: Path, device: str) -> Any:
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
-        return safe_open(path, framework="pt", device=device)
+        with safe_open(path, framework="pt") as file:
+            yield file
     except (SafetensorError, OSError) as error:
         raise ModelError(
             f"is not readable as safetensors: {error}", where=str(path), cure=_GET_AGAIN

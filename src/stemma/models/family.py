@@ -129,7 +129,8 @@ class Family:
     ) -> Iterator[tuple[str, Tensor]]:
         """Name and tensor of one parameter after the other; names are checked before the first.
 
-        Each of ``tensors`` is asked for once, so that a lazy mapping holds one at a time.
+        Each of ``tensors`` is asked for once, so that a lazy mapping holds one at a time; what comes
+        out has memory of its own.
 
         Raises:
             ModelError: if tensors are missing or left over, a shape does not fit, or a tied head
@@ -187,7 +188,7 @@ def _split(
     rows = whole.T if weight.transposed else whole
     parts = torch.split(rows, [shape[0] for shape in expected])
     for name, part in zip(weight.ours, parts, strict=True):
-        yield name, part.contiguous()
+        yield name, part.clone(memory_format=torch.contiguous_format)
 
 
 def _check_names(found: set[str], expected: set[str], where: str) -> None:
