@@ -232,7 +232,7 @@ class MultiHeadAttention(nn.Module):
         return q, k, v
 
     def _split_heads(
-        self, x: Float[Tensor, "batch seq heads*d_head"]
+        self, x: Float[Tensor, "batch seq features"]
     ) -> Float[Tensor, "batch heads seq d_head"]:
         """One copy here, so that nothing after it walks through memory in strides."""
         heads = x.view(*x.shape[:2], -1, self.d_head)

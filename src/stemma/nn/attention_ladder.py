@@ -89,7 +89,8 @@ def split_heads(
     x: Float[Tensor, "batch seq d"], n_heads: int
 ) -> Float[Tensor, "batch n_heads seq d_head"]:
     """Cut the features into heads and make the heads a batch dimension."""
-    return x.unflatten(-1, (n_heads, -1)).transpose(1, 2)  # type: ignore[no-untyped-call]
+    batch, seq, d = x.shape
+    return x.view(batch, seq, n_heads, d // n_heads).transpose(1, 2)
 
 
 def merge_heads(
@@ -101,8 +102,8 @@ def merge_heads(
 
 def multi_head_by_reshape(q: Sequence, k: Sequence, v: Sequence, *, n_heads: int) -> Sequence:
     """Step 6: the loop becomes a batch dimension: two matrix products for all heads; equal to 5."""
-    heads = [split_heads(part, n_heads) for part in (q, k, v)]
-    return merge_heads(causal_attention(*heads))
+    q, k, v = (split_heads(part, n_heads) for part in (q, k, v))
+    return merge_heads(causal_attention(q, k, v))
 
 
 def grouped_query_attention(
@@ -121,8 +122,8 @@ def grouped_query_attention(
     """
     group = n_heads // n_kv_heads
     # Each head repeated in place (0 0 1 1), not the row of heads repeated (0 1 0 1).
-    shared = [split_heads(part, n_kv_heads).repeat_interleave(group, dim=1) for part in (k, v)]
-    return merge_heads(causal_attention(split_heads(q, n_heads), *shared))
+    k, v = (split_heads(part, n_kv_heads).repeat_interleave(group, dim=1) for part in (k, v))
+    return merge_heads(causal_attention(split_heads(q, n_heads), k, v))
 
 
 def fused_attention(q: Sequence, k: Sequence, v: Sequence, *, n_heads: int) -> Sequence:
@@ -130,5 +131,5 @@ def fused_attention(q: Sequence, k: Sequence, v: Sequence, *, n_heads: int) -> S
 
     Dao et al. 2022, arXiv:2205.14135.
     """
-    heads = [split_heads(part, n_heads) for part in (q, k, v)]
-    return merge_heads(F.scaled_dot_product_attention(*heads, is_causal=True))
+    q, k, v = (split_heads(part, n_heads) for part in (q, k, v))
+    return merge_heads(F.scaled_dot_product_attention(q, k, v, is_causal=True))
