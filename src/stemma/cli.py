@@ -43,7 +43,7 @@ COMMANDS = {
     "evaluate": Command(
         "stemma.evaluation.commands",
         "evaluate_command",
-        "Measure a model on a text: loss, perplexity, bits per byte.",
+        "Loss, perplexity and bits per byte of a model on a text.",
     ),
     "tokenizer": Command(
         "stemma.tokenizers.commands", "app", "Train a tokenizer, and look at how one cuts text."

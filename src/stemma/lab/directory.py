@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from stemma.config import to_toml
 from stemma.errors import ConfigError, DataError
@@ -33,32 +33,49 @@ class RunDirectory:
         self.model = path / "model"
 
     @classmethod
-    def create(cls, path: Path, recipe: Recipe, *, overwrite: bool = False) -> RunDirectory:
-        """Start an empty run.
+    @contextmanager
+    def create(cls, path: Path, recipe: Recipe, *, overwrite: bool = False) -> Iterator[Self]:
+        """Start an empty run, for as long as the context needs to find out that it can go on.
+
+        If the context ends with an error, nothing has happened: the new directory is gone, and a
+        run that was to be replaced is where it was.
 
         Raises:
             ConfigError: if ``path`` holds something already and ``overwrite`` is false, or if it
                 holds something that is not a run.
         """
         run = cls(path)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            if not run.recipe_file.exists():
-                raise ConfigError(
-                    "exists and is not a run of stemma's",
-                    where=str(path),
-                    cure="Choose another directory with --output.",
-                )
-            if not overwrite:
-                raise ConfigError(
-                    "this run exists already, and nothing is overwritten silently",
-                    where=str(path),
-                    cure=f"Continue it with `stemma resume {path}`, replace it with --overwrite, "
-                    "or choose another directory with --output.",
-                )
-            shutil.rmtree(path)
-        path.mkdir(parents=True, exist_ok=True)
-        run.write_recipe(recipe)
-        return run
+        run._check_place(overwrite=overwrite)
+        replaced = path.with_name(f".{path.name}.replaced")
+        if path.exists():
+            path.rename(replaced)
+        try:
+            path.mkdir(parents=True)
+            run.write_recipe(recipe)
+            yield run
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)
+            if replaced.exists():
+                replaced.rename(path)
+            raise
+        shutil.rmtree(replaced, ignore_errors=True)
+
+    def _check_place(self, *, overwrite: bool) -> None:
+        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
+            return
+        if not self.recipe_file.exists():
+            raise ConfigError(
+                "exists and is not a run of stemma's",
+                where=str(self.path),
+                cure="Choose another directory with --output.",
+            )
+        if not overwrite:
+            raise ConfigError(
+                "this run exists already, and nothing is overwritten silently",
+                where=str(self.path),
+                cure=f"Continue it with `stemma resume {self.path}`, replace it with --overwrite, "
+                "or choose another directory with --output.",
+            )
 
     @classmethod
     def open(cls, path: Path) -> tuple[RunDirectory, Recipe]:

@@ -12,7 +12,7 @@ import torch
 
 from stemma import __version__
 
-_PACKAGES = ("torch", "numpy", "safetensors", "regex", "pydantic")
+_PACKAGES = ("torch", "numpy", "safetensors", "pydantic")
 
 
 def describe_environment(device: torch.device) -> dict[str, str]:

@@ -81,8 +81,10 @@ def train(
     """
     resolved = load_recipe(recipe, overrides)
     path = Path(directory) if directory is not None else Path("runs") / resolved.name
-    run = RunDirectory.create(path, resolved, overwrite=overwrite)
-    return Stages(run, resolved, Console(quiet=quiet)).go()
+    with RunDirectory.create(path, resolved, overwrite=overwrite) as run:
+        stages = Stages(run, resolved, Console(quiet=quiet))
+        text = stages.prepare()
+    return stages.go(text)
 
 
 def resume(directory: str | Path, *, quiet: bool = False) -> RunResult:
@@ -93,7 +95,8 @@ def resume(directory: str | Path, *, quiet: bool = False) -> RunResult:
         CheckpointError: if the last checkpoint is damaged.
     """
     run, recipe = RunDirectory.open(Path(directory))
-    return Stages(run, recipe, Console(quiet=quiet)).go()
+    stages = Stages(run, recipe, Console(quiet=quiet))
+    return stages.go(stages.prepare())
 
 
 class Stages:
@@ -108,11 +111,10 @@ class Stages:
         self.precision = choose_dtype(self.device, recipe.training.precision)
         self._last_bits: float | None = None
 
-    def go(self) -> RunResult:
-        """Do what is not done yet."""
+    def go(self, text: Text) -> RunResult:
+        """Do what is not done yet, once the text is prepared."""
         self.record.save("title", f"{self.recipe.name}: a language model from raw text")
         self.record.save("environment", describe_environment(self.device))
-        text = self.prepare()
         self.measure_ancestors(text)
         model = self.build_model(text.tokenizer)
         if not self.fit(model, text):
