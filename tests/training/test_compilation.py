@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -113,6 +114,25 @@ def test_a_models_own_error_stays_its_own(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(IndexError):
         model(torch.full((1, 2), VOCAB_SIZE))
     assert is_compiled(model)
+
+
+def test_without_gradients_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[bool] = []
+
+    def watched(function: Callable[..., Tensor], **options: object) -> Callable[..., Tensor]:
+        def call(*args: Tensor) -> Tensor:
+            calls.append(torch.is_grad_enabled())
+            return function(*args)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", watched)
+    model = maybe_compile(TinyModel())
+    with torch.no_grad():
+        expected = model(ids())
+    assert calls == []
+    assert torch.equal(model(ids()), expected)
+    assert calls == [True, True]
 
 
 def test_a_model_without_blocks_is_refused() -> None:

@@ -18,7 +18,9 @@ def maybe_compile(model: nn.Module, enabled: bool = True) -> nn.Module:
     """Compile the model's blocks in place, so that the names of its parameters stay.
 
     Blocks of one shape share one compilation, which is why this takes a fraction of the time that
-    the whole model would. Compilation happens at the first call. Where it fails (no C++ compiler,
+    the whole model would. Compilation happens at the first call with gradients; without, a block
+    runs uncompiled, since evaluation and generation come in many shapes and each would be compiled
+    anew. Where it fails (no C++ compiler,
     a platform or Python that torch does not support) all blocks run uncompiled, and one logged line
     says why.
 
@@ -46,7 +48,7 @@ def maybe_compile(model: nn.Module, enabled: bool = True) -> nn.Module:
 
 
 class _Attempt:
-    """Calls a compiled block; if the compiler fails, this and all other blocks give up on it."""
+    """A compiled block; if the compiler fails, this and all other blocks give up on it."""
 
     def __init__(
         self, block: nn.Module, blocks: Sequence[nn.Module], compiled: Callable[..., Any]
@@ -56,6 +58,9 @@ class _Attempt:
         self.compiled = compiled
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not torch.is_grad_enabled():
+            uncompiled: Callable[..., Any] = self.block._call_impl
+            return uncompiled(*args, **kwargs)
         try:
             return self.compiled(*args, **kwargs)
         except torch._dynamo.exc.TorchDynamoException as error:

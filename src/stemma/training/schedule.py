@@ -81,7 +81,7 @@ class ConstantConfig(Config):
     """`constant`."""
 
     kind: Literal["constant"] = "constant"
-    warmup_steps: int = Field(0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0)
 
     def build(self, total_steps: int) -> Schedule:
         """The schedule of a run of ``total_steps``."""
@@ -93,8 +93,10 @@ class CosineConfig(Config):
     """`cosine`."""
 
     kind: Literal["cosine"] = "cosine"
-    warmup_steps: int = Field(0, ge=0)
-    final_fraction: float = Field(0.1, ge=0, le=1, description="of the learning rate, at the end")
+    warmup_steps: int = Field(default=0, ge=0)
+    final_fraction: float = Field(
+        default=0.1, ge=0, le=1, description="of the learning rate, at the end"
+    )
 
     def build(self, total_steps: int) -> Schedule:
         """The schedule of a run of ``total_steps``."""
@@ -111,9 +113,11 @@ class LinearCooldownConfig(Config):
     """`linear_cooldown`."""
 
     kind: Literal["linear_cooldown"] = "linear_cooldown"
-    warmup_steps: int = Field(0, ge=0)
-    cooldown_fraction: float = Field(0.4, ge=0, le=1, description="of all steps")
-    final_fraction: float = Field(0.0, ge=0, le=1, description="of the learning rate, at the end")
+    warmup_steps: int = Field(default=0, ge=0)
+    cooldown_fraction: float = Field(default=0.4, ge=0, le=1, description="of all steps")
+    final_fraction: float = Field(
+        default=0.0, ge=0, le=1, description="of the learning rate, at the end"
+    )
 
     def build(self, total_steps: int) -> Schedule:
         """The schedule of a run of ``total_steps``."""
@@ -132,7 +136,7 @@ class InverseSqrtConfig(Config):
     """`inverse_sqrt`."""
 
     kind: Literal["inverse_sqrt"] = "inverse_sqrt"
-    warmup_steps: int = Field(4000, ge=1)
+    warmup_steps: int = Field(default=4000, ge=1)
 
     def build(self, total_steps: int) -> Schedule:
         """The schedule of a run of ``total_steps``."""

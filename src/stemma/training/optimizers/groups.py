@@ -28,16 +28,16 @@ class AdamWConfig(Config):
     """`AdamW` for all parameters."""
 
     kind: Literal["adamw"] = "adamw"
-    lr: float = Field(1e-3, gt=0)
+    lr: float = Field(default=1e-3, gt=0)
     betas: tuple[Beta, Beta] = (0.9, 0.95)
-    eps: float = Field(1e-8, gt=0)
-    weight_decay: float = Field(0.1, ge=0)
-    no_decay: tuple[str, ...] = Field(NO_DECAY, description="name patterns; never decayed")
+    eps: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=0.1, ge=0)
+    no_decay: tuple[str, ...] = Field(default=NO_DECAY, description="name patterns; never decayed")
     lr_factors: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict,
         description="name pattern -> factor on lr; the first that matches counts",
     )
-    fused: bool = Field(True, description="torch's kernel instead of the readable update")
+    fused: bool = Field(default=True, description="torch's kernel instead of the readable update")
 
     def build(self, model: nn.Module, *, device: torch.device | str = "cpu") -> OptimizerSet:
         """An optimizer of the model's trainable parameters, which are on ``device`` already.
@@ -71,16 +71,18 @@ class MuonConfig(Config):
     """`Muon` for the matrices inside the blocks, AdamW for embeddings, head and vectors."""
 
     kind: Literal["muon"] = "muon"
-    lr: float = Field(0.02, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
+    lr: float = Field(default=0.02, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     momentum: Beta = 0.95
     momentum_start: Beta = 0.85
-    momentum_warmup_steps: int = Field(300, ge=0)
+    momentum_warmup_steps: int = Field(default=300, ge=0)
     nesterov: bool = True
     scale: Scale = "original"
-    newton_schulz_steps: int = Field(5, ge=1, le=20)
-    hidden: tuple[str, ...] = Field(("*blocks.*",), description="name patterns of its matrices")
-    adamw: AdamWConfig = AdamWConfig.parse({"lr": 3e-3, "weight_decay": 0.0})
+    newton_schulz_steps: int = Field(default=5, ge=1, le=20)
+    hidden: tuple[str, ...] = Field(
+        default=("*blocks.*",), description="name patterns of its matrices"
+    )
+    adamw: AdamWConfig = AdamWConfig(lr=3e-3, weight_decay=0.0)
 
     def build(self, model: nn.Module, *, device: torch.device | str = "cpu") -> OptimizerSet:
         """An optimizer of the model's trainable parameters, which are on ``device`` already.
