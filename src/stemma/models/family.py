@@ -129,8 +129,8 @@ class Family:
     ) -> Iterator[tuple[str, Tensor]]:
         """Name and tensor of one parameter after the other; names are checked before the first.
 
-        Each of ``tensors`` is asked for once, so that a lazy mapping holds one at a time; what comes
-        out has memory of its own.
+        Each of ``tensors`` is asked for once, so that a lazy mapping holds one at a time; what
+        comes out has memory of its own.
 
         Raises:
             ModelError: if tensors are missing or left over, a shape does not fit, or a tied head
