@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _INK, _FAINT, _MODEL, _ANCESTOR, _TRAIN = "#1f2933", "#9aa5b1", "#0b7285", "#c2410c", "#94d2dd"
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "font.size": 10,
     "font.family": "sans-serif",
     "axes.edgecolor": _FAINT,

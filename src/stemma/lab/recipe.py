@@ -21,7 +21,7 @@ class TrainedBPE(Config):
     """A byte-level BPE tokenizer trained on the run's own training text."""
 
     kind: Literal["bpe"] = "bpe"
-    vocab_size: int = Field(2048, ge=257)
+    vocab_size: int = Field(default=2048, ge=257)
     allow_fewer: bool = Field(
         False, description="accept a smaller vocabulary where the text has too few pairs"
     )
@@ -70,9 +70,11 @@ TokenizerRecipe = Annotated[
 class DataRecipe(Config):
     """Which text, how much of it is held out, and how it is cut into windows."""
 
-    source: str = Field("shakespeare", description="a shipped or catalog name, a path, or -")
+    source: str = Field(
+        default="shakespeare", description="a shipped or catalog name, a path, or -"
+    )
     text_field: str = "text"
-    held_out: float = Field(0.05, gt=0, lt=1)
+    held_out: float = Field(default=0.05, gt=0, lt=1)
     windows: Literal["sliding", "packed"] = "sliding"
     max_epochs: float | None = Field(
         None, gt=0, description="shortens training on a text so small that it would be memorised"
@@ -82,16 +84,18 @@ class DataRecipe(Config):
 class EvaluationRecipe(Config):
     """How the held-out text is scored."""
 
-    stride: int | None = Field(None, ge=1, description="of the last evaluation; default context/4")
-    batch_size: int = Field(32, ge=1)
-    ngram_order: int = Field(9, ge=0, le=9, description="highest ancestor; 0 measures none")
+    stride: int | None = Field(
+        default=None, ge=1, description="of the last evaluation; default context/4"
+    )
+    batch_size: int = Field(default=32, ge=1)
+    ngram_order: int = Field(default=9, ge=0, le=9, description="highest ancestor; 0 measures none")
 
 
 class SamplesRecipe(Config):
     """What is written at the end of a run."""
 
     prompt: str = ""
-    max_new_tokens: int = Field(120, ge=1)
+    max_new_tokens: int = Field(default=120, ge=1)
     styles: dict[str, SamplingConfig] = Field(default_factory=lambda: dict(STYLES))
 
 

@@ -201,7 +201,7 @@ class Stages:
                 device=self.device,
                 checkpoints=CheckpointStore(self.run.checkpoints, settings.keep_checkpoints),
                 metrics=MetricsLog(self.run.metrics),
-                evaluate=lambda model, step: self._measure_while_training(model, text),
+                evaluate=lambda _model, _step: self._measure_while_training(model, text),
                 on_step=show,
             )
             result = trainer.fit()

@@ -26,6 +26,7 @@ from stemma.data import (
 from stemma.data.prepare import prepare
 from stemma.errors import DataError
 from stemma.hub import resolve
+from stemma.hub.catalog import catalog
 from stemma.lab.directory import RunDirectory
 from stemma.lab.recipe import Recipe
 from stemma.tokenizers import ByteTokenizer, Tokenizer, load_tokenizer
@@ -55,15 +56,11 @@ def open_documents(recipe: Recipe, run: RunDirectory) -> Iterator[Document]:
         path = run.stdin_text
     elif source in shipped_corpora():
         path = shipped_corpus(source)
-    elif _looks_like_path(source) or Path(source).exists():
-        path = Path(source).expanduser()
-    else:
+    elif source.partition("/")[0] in catalog() and not Path(source).exists():
         path = resolve(source)
+    else:
+        path = Path(source).expanduser()
     return read_documents(path, text_field=recipe.data.text_field)
-
-
-def _looks_like_path(source: str) -> bool:
-    return "/" in source or "\\" in source or bool(Path(source).suffix)
 
 
 def train_tokenizer(recipe: Recipe, run: RunDirectory) -> Tokenizer:

@@ -65,5 +65,5 @@ class Optimizer(Protocol):
 class Schedule(Protocol):
     """The learning rate's course."""
 
-    def __call__(self, step: int) -> float:
+    def __call__(self, step: int, /) -> float:
         """The factor on every group's ``base_lr`` in the update of this step, counted from 0."""
