@@ -116,7 +116,7 @@ def test_the_residual_stream_keeps_its_size_at_any_depth() -> None:
         sizes = [
             part(ids).square().mean().sqrt() for part in (model.embed.tokens, model.hidden_states)
         ]
-        return float(sizes[1] / sizes[0])
+        return float((sizes[1] / sizes[0]).detach())
 
     depths = [2, 8, 32]
     scaled = [growth(n, "scaled") for n in depths]

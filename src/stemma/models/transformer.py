@@ -291,7 +291,6 @@ def _positions_in_documents(
     """How far each position is from the beginning of its document."""
     index = torch.arange(document_ids.shape[1], device=document_ids.device)
     begins = document_ids != document_ids.roll(1, -1)
-    begins[:, 0] = True
     return index - torch.where(begins, index, 0).cummax(-1).values
 
 

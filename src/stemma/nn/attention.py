@@ -227,6 +227,8 @@ class MultiHeadAttention(nn.Module):
         if rotation is not None:
             rotation = rotation.to(q.dtype)
             q, k = apply_rotation(q, rotation), apply_rotation(k, rotation)
+        # CUDA's autocast gives float32 norms; the cache and the kernel want one precision.
+        q, k = q.to(v.dtype), k.to(v.dtype)
         if cache is not None:
             k, v = cache.append(k, v)
         return q, k, v
