@@ -72,7 +72,10 @@ def test_every_trainable_parameter_is_in_exactly_one_group(
 
 def test_norms_biases_and_embeddings_do_not_decay() -> None:
     model = tiny("gpt2", tie=False)
-    groups = names_by_group(model, build(model, kind="adamw", weight_decay=0.1))
+    optimizer = build(model, kind="adamw", weight_decay=0.1)
+    decay = {group["name"]: group["weight_decay"] for group in optimizer.param_groups}
+    assert decay == {"adamw": 0.1, "adamw without decay": 0.0}
+    groups = names_by_group(model, optimizer)
     decayed = groups["adamw"]
     assert decayed == {
         name
