@@ -189,21 +189,21 @@ def test_gradients_are_left_as_they_were() -> None:
 
 def test_a_matrix_without_gradient_stays_and_its_clock_too() -> None:
     own = matrices()
-    late = nn.Parameter(own[0].detach().clone())
+    late = nn.Parameter(own[3].detach().clone())
     options = {"lr": 0.02, "warmup_steps": 2, "momentum_start": 0.1, "dtype": torch.float32}
     optimizer, lone = Muon(own, **options), Muon([late], **options)
     set_gradients(own, 0)
-    own[0].grad = None
+    own[3].grad = None
     optimizer.step()
-    assert torch.equal(own[0], late)
+    assert torch.equal(own[3], late)
     for step in (1, 2):  # beside its like, which is a step ahead and has another momentum
         set_gradients(own, step)
-        late.grad = own[0].grad
+        late.grad = own[3].grad
         optimizer.step()
         lone.step()
-    assert optimizer.state[own[0]]["step"] == 2
-    assert optimizer.state[own[3]]["step"] == 3
-    torch.testing.assert_close(own[0], late, rtol=1e-4, atol=1e-5)
+    assert optimizer.state[own[3]]["step"] == 2
+    assert optimizer.state[own[0]]["step"] == 3
+    torch.testing.assert_close(own[3], late, rtol=1e-4, atol=1e-5)
 
 
 def test_a_vector_is_refused() -> None:
