@@ -100,20 +100,21 @@ class PlainProgress(ProgressLine):
 
     def __init__(self, console: RichConsole, title: str, total: int) -> None:
         self._console, self._title, self._total = console, title, max(total, 1)
-        self._started = time.perf_counter()
-        self._first: int | None = None
+        self._first: tuple[int, float] | None = None
         self._printed = 0
 
     def update(self, done: int, note: str = "") -> None:
         """Print a line if another twelfth is done."""
         if self._first is None:
-            self._first = done - 1
+            self._first = done, time.perf_counter()
         part = done * _PLAIN_LINES_PER_TASK // self._total
         if part <= self._printed:
             return
         self._printed = part
-        seconds = time.perf_counter() - self._started
-        left = seconds / max(done - self._first, 1) * (self._total - done)
-        line = f"   {self._title} {done}/{self._total}  {note}  {left:.0f} s left"
+        first, started = self._first
+        rate = (time.perf_counter() - started) / max(done - first, 1)
+        line = f"   {self._title} {done}/{self._total}  {note}"
+        if done > first:
+            line += f"  {rate * (self._total - done):.0f} s left"
         self._console.print(escape(line))
         sys.stdout.flush()

@@ -23,7 +23,7 @@ class TrainedBPE(Config):
     kind: Literal["bpe"] = "bpe"
     vocab_size: int = Field(default=2048, ge=257)
     allow_fewer: bool = Field(
-        False, description="accept a smaller vocabulary where the text has too few pairs"
+        default=False, description="accept a smaller vocabulary where the text has too few pairs"
     )
 
     def build(self, documents: Iterable[str]) -> Tokenizer:
@@ -77,7 +77,7 @@ class DataRecipe(Config):
     held_out: float = Field(default=0.05, gt=0, lt=1)
     windows: Literal["sliding", "packed"] = "sliding"
     max_epochs: float | None = Field(
-        None, gt=0, description="shortens training on a text so small that it would be memorised"
+        default=None, gt=0, description="shortens training on a text so small that it would be memorised"
     )
 
 
