@@ -66,13 +66,13 @@ def attend(
 
 
 def _matmuls_are_faster(q: Tensor, k: Tensor) -> bool:
-    """Whether to train by `attend_by_matmul`: bfloat16 on a CPU with a matrix that fits its cache.
+    """Whether to take `attend_by_matmul`: bfloat16 on a CPU with a matrix that fits its cache.
 
     torch's fused kernel takes 3.7 times as long there for forward and backward at 128 keys, and 2.1
-    times at 512 (torch 2.13, one Zen 4 core).
+    times at 512 (torch 2.13, one Zen 4 core). A single query, as in decoding, is not worth it.
     """
-    trains = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad)
-    return trains and q.device.type == "cpu" and q.dtype == torch.bfloat16 and k.shape[2] <= 512
+    small = 1 < q.shape[2] and k.shape[2] <= 512
+    return small and q.device.type == "cpu" and q.dtype == torch.bfloat16
 
 
 def attend_by_matmul(
