@@ -107,10 +107,13 @@ def main(arguments: list[str] | None = None) -> None:
         return
     try:
         app(arguments)
-    except StemmaError as error:
+    except (StemmaError, OSError) as error:
         typer.secho("error: ", fg=typer.colors.RED, bold=True, err=True, nl=False)
         typer.echo(str(error), err=True)
         raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        typer.echo("Interrupted. What was finished is kept.", err=True)
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

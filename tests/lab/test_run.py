@@ -16,7 +16,7 @@ import torch
 import stemma
 from stemma.errors import CheckpointError, ConfigError, DataError, TokenizerError
 from stemma.lab import RunResult, resume, train
-from stemma.lab.run import within_tokens
+from stemma.lab.recipe import within_tokens
 from stemma.models import Transformer
 from stemma.training import TrainingConfig, read_metrics
 

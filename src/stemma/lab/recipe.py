@@ -62,6 +62,8 @@ class SavedTokenizer(Config):
         return load_tokenizer(Path(self.path))
 
 
+_FEWEST_ROWS, _FEWEST_STEPS = 4, 50
+
 TokenizerRecipe = Annotated[
     TrainedBPE | Bytes | GPT2Vocabulary | SavedTokenizer, Field(discriminator="kind")
 ]
@@ -77,7 +79,9 @@ class DataRecipe(Config):
     held_out: float = Field(default=0.05, gt=0, lt=1)
     windows: Literal["sliding", "packed"] = "sliding"
     max_epochs: float | None = Field(
-        default=None, gt=0, description="shortens training on a text so small that it would be memorised"
+        default=None,
+        gt=0,
+        description="shortens training on a text so small that it would be memorised",
     )
 
 
@@ -141,6 +145,29 @@ def load_recipe(
     # One seed decides everything: initial weights, the split, the order, dropout, the samples.
     values["training"] = {"seed": values.get("seed", 0), **values.get("training", {})}
     return Recipe.parse(values, source=where)
+
+
+def settle(recipe: Recipe, vocab_size: int, n_tokens: int) -> Recipe:
+    """The recipe with what only the text can tell: its vocabulary, and how long to train.
+
+    Args:
+        recipe: as it was asked for.
+        vocab_size: of the tokenizer.
+        n_tokens: of the training text.
+    """
+    model, training, epochs = recipe.model, recipe.training, recipe.data.max_epochs
+    model = model.replace(vocab_size=vocab_size)
+    if epochs is not None:
+        training = within_tokens(training, int(epochs * n_tokens), model.context_length)
+    return recipe.model_copy(update={"model": model, "training": training})
+
+
+def within_tokens(training: TrainingConfig, most: int, context_length: int) -> TrainingConfig:
+    """Train on about ``most`` tokens at most: with smaller batches first, then with fewer steps."""
+    rows = most // (training.steps * context_length)
+    batch_size = min(max(rows, _FEWEST_ROWS), training.batch_size)
+    steps = min(max(most // (batch_size * context_length), _FEWEST_STEPS), training.steps)
+    return training.replace(batch_size=batch_size, steps=steps, micro_batch_size=None)
 
 
 def _read(source: str | Path | Mapping[str, Any] | Recipe) -> tuple[dict[str, Any], Path | None]:

@@ -21,11 +21,12 @@ from stemma.lab import figures, portrait
 from stemma.lab.ancestors import measure_ancestors, on_the_ladder
 from stemma.lab.card import write_card
 from stemma.lab.console import Console
+from stemma.lab.description import describe_text, describe_tokenizer
 from stemma.lab.directory import Record, RunDirectory
 from stemma.lab.environment import describe_environment, peak_memory_bytes
-from stemma.lab.recipe import Recipe, load_recipe
+from stemma.lab.recipe import Recipe, load_recipe, settle
 from stemma.lab.report import held_out_rows, ladder_rows, learning_note, write_report
-from stemma.lab.text import Text, open_documents, prepare_text, train_tokenizer
+from stemma.lab.text import Text, prepare_text, train_tokenizer
 from stemma.models import Transformer
 from stemma.tokenizers import Tokenizer
 from stemma.training import (
@@ -34,12 +35,8 @@ from stemma.training import (
     NextToken,
     StepReport,
     Trainer,
-    TrainingConfig,
     choose_dtype,
 )
-
-_TOKENS_SHOWN = 24
-_FEWEST_ROWS, _FEWEST_STEPS = 4, 50
 
 
 @dataclass(frozen=True)
@@ -134,10 +131,11 @@ class Stages:
             tokenizer = train_tokenizer(self.recipe, self.run)
         with self.record.timed("encoding"):
             text = prepare_text(self.recipe, self.run, tokenizer)
-        self._fit_recipe_to(text)
+        self.recipe = settle(self.recipe, tokenizer.vocab_size, len(text.shards.train))
+        self.run.write_recipe(self.recipe)
         if "text" not in self.record or "tokenizer" not in self.record:
-            self.record.save("text", self._describe_text(text))
-            self.record.save("tokenizer", self._describe_tokenizer(text))
+            self.record.save("text", describe_text(text, self.recipe, self.run))
+            self.record.save("tokenizer", describe_tokenizer(text, self.recipe))
         facts = self.record["text"]
         self.console.say(f"   {facts['note']}")
         self.console.quote(facts["excerpt"])
@@ -315,68 +313,3 @@ class Stages:
             precision=self.precision,
             device=self.device,
         )
-
-    def _fit_recipe_to(self, text: Text) -> None:
-        """Settle what only the text can tell: the vocabulary's size, and how long to train."""
-        recipe = self.recipe
-        model, training = recipe.model, recipe.training
-        if model.vocab_size != text.tokenizer.vocab_size:
-            model = model.replace(vocab_size=text.tokenizer.vocab_size)
-        if recipe.data.max_epochs is not None:
-            most = int(recipe.data.max_epochs * len(text.shards.train))
-            training = within_tokens(training, most, model.context_length)
-        self.recipe = recipe.model_copy(update={"model": model, "training": training})
-        self.run.write_recipe(self.recipe)
-
-    def _describe_text(self, text: Text) -> dict[str, Any]:
-        train, held_out = text.shards
-        first = next(iter(open_documents(self.recipe, self.run))).text
-        source = self.recipe.data.source
-        note = (
-            f"{source}: {train.n_bytes + held_out.n_bytes:,} bytes; {held_out.n_bytes:,} of them, "
-            f"{held_out.n_documents} of {train.n_documents + held_out.n_documents} documents, are "
-            "held out."
-        )
-        return {
-            "source": source,
-            "note": note,
-            "held_out_note": f"{held_out.n_bytes:,} bytes, whole documents.",
-            "train_bytes": train.n_bytes,
-            "held_out_bytes": held_out.n_bytes,
-            "excerpt": _excerpt(first),
-        }
-
-    def _describe_tokenizer(self, text: Text) -> dict[str, Any]:
-        train, held_out = text.shards
-        tokenizer = text.tokenizer
-        bytes_per_token = train.n_bytes / len(train)
-        start, stop = held_out.document_offsets[:2]
-        middle = int(start + stop) // 2
-        ids = held_out[middle : min(middle + _TOKENS_SHOWN, int(stop))].tolist()
-        note = (
-            f"{self.recipe.tokenizer.kind}, {tokenizer.vocab_size:,} tokens. A token is "
-            f"{bytes_per_token:.2f} bytes of this text: {len(train):,} tokens to train on, "
-            f"{len(held_out):,} held out, which are cut like this:"
-        )
-        return {
-            "vocab_size": tokenizer.vocab_size,
-            "bytes_per_token": bytes_per_token,
-            "note": note,
-            "example": [{"id": i, "text": portrait.spell(tokenizer, i), "bits": 0} for i in ids],
-        }
-
-
-def within_tokens(training: TrainingConfig, most: int, context_length: int) -> TrainingConfig:
-    """Train on ``most`` tokens at most: with smaller batches first, then with fewer steps."""
-    batch_size = max(min(most // (training.steps * context_length), training.batch_size), 1)
-    batch_size = max(batch_size, min(_FEWEST_ROWS, training.batch_size))
-    steps = max(min(most // (batch_size * context_length), training.steps), 1)
-    steps = max(steps, min(_FEWEST_STEPS, training.steps))
-    return training.replace(batch_size=batch_size, steps=steps, micro_batch_size=None)
-
-
-def _excerpt(text: str, n_lines: int = 6) -> str:
-    """Some lines from the middle of a text, from the beginning of a paragraph on."""
-    middle = text.find("\n\n", len(text) // 3)
-    start = middle + 2 if middle >= 0 else 0
-    return "\n".join(line[:100] for line in text[start:].splitlines()[:n_lines])

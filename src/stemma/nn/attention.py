@@ -71,7 +71,7 @@ def _matmuls_are_faster(q: Tensor, k: Tensor) -> bool:
     torch's fused kernel takes 3.7 times as long there for forward and backward at 128 keys, and 2.1
     times at 512 (torch 2.13, one Zen 4 core). A single query, as in decoding, is not worth it.
     """
-    small = 1 < q.shape[2] and k.shape[2] <= 512
+    small = q.shape[2] > 1 and k.shape[2] <= 512
     return small and q.device.type == "cpu" and q.dtype == torch.bfloat16
 
 
