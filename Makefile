@@ -18,10 +18,10 @@ demo: $(VENV)/.installed  ## install, then raw text to a language model and its 
 	@if [ -e $(RUN)/recipe.toml ]; then $(BIN)/stemma resume $(RUN); else $(BIN)/stemma quickstart; fi
 
 test: $(VENV)/.tested lint types docs  ## install, then lint, type check, build the docs, run the tests
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 test-all: $(VENV)/.tested  ## every test, the slow ones too
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --slow=all
 
 lint: $(VENV)/.tested  ## ruff: lint and format
 	$(BIN)/ruff check

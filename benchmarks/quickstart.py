@@ -11,11 +11,12 @@ Each contender runs in a process of its own, in turn, round after round, so that
 hurts all of them alike. Two questions:
 
 ``speed``: tokens per second with the same optimizer (AdamW) at equal precision.
-``race``: seconds of training until the held-out loss is at the target, each with the optimizer its
-users are told to take: AdamW for the peers, at several learning rates; Muon for stemma. The rate
-is constant after ten steps (llms-from-scratch: from the first), so that nobody profits from knowing
-when the race ends. The held-out loss is that of the first 128 windows of held-out text, in float32
-logits; taking it stands outside the clock.
+``race``: seconds of training until the held-out loss is at the target, each with the optimizer and
+the schedule that its users are told to take: Muon and AdamW with a linear cooldown for stemma, as in
+the quickstart; AdamW at a constant rate for llms-from-scratch, whose loop has no schedule; AdamW with
+linear decay, the Trainer's default, for transformers. A decay needs a horizon, so those with one run
+several. The held-out loss is that of the first 128 windows of held-out text, from float32 logits;
+taking it stands outside the clock.
 
     pip install 'stemma-llm[bench]' transformers && pip install --no-deps llms-from-scratch
     python benchmarks/quickstart.py speed
@@ -142,7 +143,7 @@ def run_stemma(options: argparse.Namespace) -> dict[str, Any]:
     from stemma.data import Batches, SlidingWindows, TokenArray
     from stemma.models import Transformer
     from stemma.training import AdamWConfig, MuonConfig, NextToken, Trainer, TrainingConfig
-    from stemma.training.schedule import ConstantConfig
+    from stemma.training.schedule import LinearCooldownConfig
 
     model = Transformer(gpt2_shape(), seed=0)
     watch = Watch(options, model)
@@ -161,7 +162,9 @@ def run_stemma(options: argparse.Namespace) -> dict[str, Any]:
         NextToken(),
         Batches(SlidingWindows(tokens, CONTEXT), BATCH),
         optimizer,
-        ConstantConfig.parse({"warmup_steps": 10}).build(options.steps),
+        LinearCooldownConfig.parse({"warmup_steps": 10, "cooldown_fraction": 0.6}).build(
+            options.steps
+        ),
         TrainingConfig.parse(
             {"steps": options.steps, "batch_size": BATCH, "precision": options.precision}
         ),
@@ -268,7 +271,7 @@ def run_transformers(options: argparse.Namespace) -> dict[str, Any]:
             learning_rate=options.lr,
             weight_decay=0.1,
             warmup_steps=10,
-            lr_scheduler_type="constant_with_warmup",
+            lr_scheduler_type="linear",
             logging_strategy="no",
             save_strategy="no",
             report_to=[],
@@ -337,24 +340,24 @@ def speed(rounds: int, steps: int) -> None:
                 print(f"| {precision} | {name} | {rate:,.0f} ({spread}) | {shown} |", flush=True)
 
 
-def race(target: float, steps: int, learning_rates: list[float], precisions: list[str]) -> None:
-    """Print the seconds that each needs to the target; peers get their best learning rate."""
+def race(target: float, horizons: dict[str, list[int]], lr: float, precisions: list[str]) -> None:
+    """Print the seconds that each needs to the target."""
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         bytes_per_token = prepare(data)
         bits = target / math.log(2) / bytes_per_token
         print(f"target: held-out loss {target} nats per token, {bits:.3f} bits per byte\n")
-        print("| contender | precision | learning rate | seconds to the target | tokens/s |")
-        print("|---|---|---|---|---|")
+        print("| contender | precision | steps | seconds to the target | tokens/s |")
+        print("|---|---|---|---|---|", flush=True)
         for name in CONTENDERS:
             for precision in precisions:
-                for lr in [8e-3] if name == "stemma" else learning_rates:
+                for steps in horizons[name]:
                     found = launch(
                         name,
                         data,
                         precision=precision,
                         steps=steps,
-                        lr=lr,
+                        lr=8e-3 if name == "stemma" else lr,
                         target=target,
                         evaluate_every=20,
                         race=True,
@@ -363,7 +366,7 @@ def race(target: float, steps: int, learning_rates: list[float], precisions: lis
                     best = min(loss for _, loss in found["curve"])
                     shown = f"{reached:.0f}" if reached else f"not reached (best {best:.3f})"
                     rate = found["tokens_per_second"]
-                    print(f"| {name} | {precision} | {lr} | {shown} | {rate:,.0f} |", flush=True)
+                    print(f"| {name} | {precision} | {steps} | {shown} | {rate:,.0f} |", flush=True)
 
 
 def main() -> None:
@@ -374,8 +377,9 @@ def main() -> None:
     one.add_argument("--steps", type=int, default=15)
     two = commands.add_parser("race", help=race.__doc__)
     two.add_argument("--target", type=float, default=4.3)
-    two.add_argument("--steps", type=int, default=800)
-    two.add_argument("--learning-rates", type=float, nargs="+", default=[1e-3, 2e-3])
+    two.add_argument("--steps-stemma", type=int, nargs="+", default=[200, 260])
+    two.add_argument("--steps-peers", type=int, nargs="+", default=[400, 600])
+    two.add_argument("--lr", type=float, default=1e-3, help="of the peers' AdamW")
     two.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
     worker = commands.add_parser("worker", help="one contender, in this process")
     worker.add_argument("contender", choices=CONTENDERS)
@@ -391,7 +395,12 @@ def main() -> None:
         case "speed":
             speed(options.rounds, options.steps)
         case "race":
-            race(options.target, options.steps, options.learning_rates, options.precisions)
+            horizons = {
+                "stemma": options.steps_stemma,
+                "llms-from-scratch": options.steps_peers[-1:],
+                "transformers": options.steps_peers,
+            }
+            race(options.target, horizons, options.lr, options.precisions)
         case "worker":
             print(json.dumps(RUNNERS[options.contender](options)))
 

@@ -102,12 +102,11 @@ def ladder(rows: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def attention(weights: np.ndarray[Any, Any], tokens: Sequence[str]) -> Figure:
+def attention(weights: np.ndarray[Any, Any]) -> Figure:
     """Attention patterns as small multiples, one row a layer, one column a head.
 
     Args:
         weights: ``[n_layers, n_heads, query, key]``, rows summing to one.
-        tokens: how each position reads.
     """
     from matplotlib.figure import Figure as MatplotlibFigure
 
@@ -126,11 +125,7 @@ def attention(weights: np.ndarray[Any, Any], tokens: Sequence[str]) -> Figure:
                 axes.set_title(f"head {head}", fontsize=8)
             if head == 0:
                 axes.set_ylabel(f"layer {layer}", fontsize=8)
-    corner = grid[-1][0]
-    corner.set_yticks(range(len(tokens)), tokens, fontsize=4.5)
-    corner.set_xticks(range(len(tokens)), tokens, fontsize=4.5, rotation=90)
-    corner.tick_params(length=0)
-    figure.subplots_adjust(wspace=0.08, hspace=0.08, left=0.11, right=0.99, top=0.95, bottom=0.1)
+    figure.subplots_adjust(wspace=0.08, hspace=0.08, left=0.06, right=0.99, top=0.95, bottom=0.02)
     return figure
 
 

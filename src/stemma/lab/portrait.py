@@ -66,8 +66,8 @@ def read_passage(model: Transformer, text: Text) -> list[dict[str, Any]]:
 
 
 @torch.inference_mode()
-def look(model: Transformer, text: Text) -> tuple[np.ndarray[Any, Any], list[str]]:
-    """Attention weights over a few words of held-out text, and how each position reads.
+def look(model: Transformer, text: Text) -> tuple[np.ndarray[Any, Any], list[dict[str, Any]]]:
+    """Attention weights over a few words of held-out text, and these words.
 
     Returns:
         Weights ``[n_layers, n_heads, query, key]`` in float32, and the tokens.
@@ -77,8 +77,8 @@ def look(model: Transformer, text: Text) -> tuple[np.ndarray[Any, Any], list[str
     ids = text.shards.held_out[start : start + min(_LOOKED_AT, model.context_length)]
     batch = torch.from_numpy(ids.astype("int64"))[None].to(next(model.parameters()).device)
     weights = torch.stack([layer[0] for layer in model.attention_weights(batch)])
-    spelled = [spell(text.tokenizer, int(token)) for token in ids]
-    return weights.float().cpu().numpy(), [piece.replace("\n", "\\n") for piece in spelled]
+    tokens = [{"id": i, "text": spell(text.tokenizer, i), "bits": 0} for i in ids.tolist()]
+    return weights.float().cpu().numpy(), tokens
 
 
 def position_similarity(model: Transformer) -> np.ndarray[Any, Any] | None:

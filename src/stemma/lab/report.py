@@ -150,6 +150,7 @@ def _contents(run: RunDirectory, record: Record) -> dict[str, Any]:
         ],
         "surprise_note": record["passage"]["note"],
         "passage": coloured(record["passage"]["tokens"]),
+        "looked_at": coloured(record["looked_at"]),
         "tokenizer_note": tokenizer["note"],
         "cut": coloured(tokenizer["example"]),
         "parts": record["model"]["parts"],

@@ -202,7 +202,8 @@ class Stages:
                 evaluate=lambda _model, _step: self._measure_while_training(model, text),
                 on_step=show,
             )
-            result = trainer.fit()
+            with self.record.timed("training, and measuring meanwhile"):
+                result = trainer.fit()
         if result.interrupted:
             self.console.say(f"\nInterrupted at step {result.step}; everything is saved. Continue:")
             self.console.say(f"   stemma resume {self.run.path}", style="bold")
@@ -256,7 +257,9 @@ class Stages:
         passage = portrait.read_passage(model, text)
         note = f"{text.shards.held_out.n_bytes:,} bytes were held out; this is a part of them."
         self.record.save("passage", {"note": note, "tokens": passage})
-        figures.save(figures.attention(*portrait.look(model, text)), self.run.figures, "attention")
+        weights, tokens = portrait.look(model, text)
+        figures.save(figures.attention(weights), self.run.figures, "attention")
+        self.record.save("looked_at", tokens)
         positions = portrait.position_similarity(model)
         if positions is not None:
             figures.save(figures.positions(positions), self.run.figures, "positions")
