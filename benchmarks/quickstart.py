@@ -11,12 +11,12 @@ Each contender runs in a process of its own, in turn, round after round, so that
 hurts all of them alike. Two questions:
 
 ``speed``: tokens per second with the same optimizer (AdamW) at equal precision.
-``race``: seconds of training until the held-out loss is at the target, each with the optimizer and
-the schedule that its users are told to take: Muon and AdamW with a linear cooldown for stemma, as in
-the quickstart; AdamW at a constant rate for llms-from-scratch, whose loop has no schedule; AdamW with
-linear decay, the Trainer's default, for transformers. A decay needs a horizon, so those with one run
-several. The held-out loss is that of the first 128 windows of held-out text, from float32 logits;
-taking it stands outside the clock.
+``race``: seconds of training until the held-out loss is at the target, each with the optimizer
+and the schedule that its users are told to take: Muon and AdamW with a linear cooldown for stemma,
+as in the quickstart; AdamW at a constant rate for llms-from-scratch, whose loop has no schedule;
+AdamW with linear decay, the Trainer's default, for transformers. A decay needs a horizon, so those
+with one run several. The held-out loss is that of the first 128 windows of held-out text, from
+float32 logits; taking it stands outside the clock.
 
     pip install 'stemma-llm[bench]' transformers && pip install --no-deps llms-from-scratch
     python benchmarks/quickstart.py speed
@@ -340,7 +340,9 @@ def speed(rounds: int, steps: int) -> None:
                 print(f"| {precision} | {name} | {rate:,.0f} ({spread}) | {shown} |", flush=True)
 
 
-def race(target: float, horizons: dict[str, list[int]], lr: float, precisions: list[str]) -> None:
+def race(
+    target: float, horizons: dict[str, list[int]], rates: dict[str, float], precisions: list[str]
+) -> None:
     """Print the seconds that each needs to the target."""
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
@@ -349,15 +351,15 @@ def race(target: float, horizons: dict[str, list[int]], lr: float, precisions: l
         print(f"target: held-out loss {target} nats per token, {bits:.3f} bits per byte\n")
         print("| contender | precision | steps | seconds to the target | tokens/s |")
         print("|---|---|---|---|---|", flush=True)
-        for name in CONTENDERS:
+        for name, choices in horizons.items():
             for precision in precisions:
-                for steps in horizons[name]:
+                for steps in choices:
                     found = launch(
                         name,
                         data,
                         precision=precision,
                         steps=steps,
-                        lr=8e-3 if name == "stemma" else lr,
+                        lr=rates[name],
                         target=target,
                         evaluate_every=20,
                         race=True,
@@ -377,9 +379,11 @@ def main() -> None:
     one.add_argument("--steps", type=int, default=15)
     two = commands.add_parser("race", help=race.__doc__)
     two.add_argument("--target", type=float, default=4.3)
-    two.add_argument("--steps-stemma", type=int, nargs="+", default=[200, 260])
-    two.add_argument("--steps-peers", type=int, nargs="+", default=[400, 600])
-    two.add_argument("--lr", type=float, default=1e-3, help="of the peers' AdamW")
+    two.add_argument("--steps-stemma", type=int, nargs="+", default=[260])
+    two.add_argument("--steps-peers", type=int, nargs="+", default=[450])
+    two.add_argument("--lr-llms-from-scratch", type=float, default=4e-4, help="the book's")
+    two.add_argument("--lr-transformers", type=float, default=1e-3, help="its default is 5e-5")
+    two.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=CONTENDERS)
     two.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
     worker = commands.add_parser("worker", help="one contender, in this process")
     worker.add_argument("contender", choices=CONTENDERS)
@@ -400,7 +404,13 @@ def main() -> None:
                 "llms-from-scratch": options.steps_peers[-1:],
                 "transformers": options.steps_peers,
             }
-            race(options.target, horizons, options.lr, options.precisions)
+            horizons = {name: horizons[name] for name in options.contenders}
+            rates = {
+                "stemma": 8e-3,
+                "llms-from-scratch": options.lr_llms_from_scratch,
+                "transformers": options.lr_transformers,
+            }
+            race(options.target, horizons, rates, options.precisions)
         case "worker":
             print(json.dumps(RUNNERS[options.contender](options)))
 
