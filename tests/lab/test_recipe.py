@@ -53,6 +53,7 @@ def test_a_recipe_extends_a_neighbour(tmp_path: Path) -> None:
         ("tokenizer.vocab_size=256", ["tokenizer.vocab_size = 256", "257"]),
         ("data.held_out=1.5", ["data.held_out = 1.5", "less than 1"]),
         ("training.steps=5", ["warmup_steps = 10", "do not fit into 5 steps"]),
+        ("evaluation.stride=999", ["evaluation.stride = 999", "context_length = 256"]),
         ("name=../evil", ["name = '../evil'"]),
         ("samples.styles.hot.temperature=-1", ["temperature", "-1"]),
     ],

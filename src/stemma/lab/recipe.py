@@ -89,7 +89,7 @@ class EvaluationRecipe(Config):
     """How the held-out text is scored."""
 
     stride: int | None = Field(
-        default=None, ge=1, description="of the last evaluation; default context/4"
+        default=None, ge=1, description="of the last evaluation; default context/2"
     )
     batch_size: int = Field(default=32, ge=1)
     ngram_order: int = Field(default=9, ge=0, le=9, description="highest ancestor; 0 measures none")
@@ -119,8 +119,15 @@ class Recipe(Config):
     samples: SamplesRecipe = SamplesRecipe()
 
     @model_validator(mode="after")
-    def _schedule_fits(self) -> Self:
+    def _lengths_fit(self) -> Self:
+        """What would fail hours later fails at once."""
         self.schedule.build(self.training.steps)
+        stride, context_length = self.evaluation.stride, self.model.context_length
+        if stride is not None and stride > context_length:
+            raise ValueError(
+                f"evaluation.stride = {stride} is longer than model.context_length = "
+                f"{context_length}, so that some tokens would not be scored"
+            )
         return self
 
 

@@ -225,7 +225,7 @@ class Stages:
         """The whole held-out text, with overlapping windows."""
         if "evaluation" in self.record:
             return
-        stride = self.recipe.evaluation.stride or max(model.context_length // 4, 1)
+        stride = self.recipe.evaluation.stride or max(model.context_length // 2, 1)
         with self.record.timed("evaluation"):
             found = self._score(model, text, stride)
         self.record.save(
