@@ -98,42 +98,58 @@ def stream(
         n_ids=tokenizer.vocab_size,
     )
     stopping = StopStrings(stop)
+    decoder = StreamDecoder(tokenizer)
+    if len(prompt) > 0:
+        # The first piece goes on from the prompt: a word tokenizer puts a space between.
+        for id_ in prompt_ids:
+            decoder.push(id_)
 
     def pieces() -> Generator[str, None, Generation]:
-        decoder = StreamDecoder(tokenizer)
-        if len(prompt) > 0:
-            # The first piece goes on from the prompt: a word tokenizer puts a space between.
-            for id_ in prompt_ids:
-                decoder.push(id_)
-        chosen: list[int] = []
-        text = ""
-        with closing(ids):
-            for id_ in ids:
-                chosen.append(id_)
-                piece = "" if id_ == end_of_text else stopping.push(decoder.push(id_))
-                text += piece
-                if piece:
-                    yield piece
-                if stopping.found is not None:
-                    break
-        if rest := stopping.push(decoder.finish()) + stopping.finish():
-            text += rest
-            yield rest
-        reason: FinishReason = "length" if len(chosen) == max_new_tokens else "context"
-        if stopping.found is not None:
-            reason = "stop"
-        elif chosen and chosen[-1] == end_of_text:
-            reason = "end_of_text"
+        chosen, text = yield from _spell(ids, decoder, stopping, end_of_text)
         return Generation(
             prompt=prompt if isinstance(prompt, str) else tokenizer.decode(prompt),
             text=text,
             ids=tuple(chosen),
             log_probs=tuple(torch.stack(log_probs).tolist()) if log_probs else (),
-            finish_reason=reason,
+            finish_reason=_reason(chosen, stopping, end_of_text, max_new_tokens),
             seed=seed,
         )
 
     return pieces()
+
+
+def _spell(
+    ids: Generator[int, None, None],
+    decoder: StreamDecoder,
+    stopping: StopStrings,
+    end_of_text: int | None,
+) -> Generator[str, None, tuple[list[int], str]]:
+    """Yield the text of ids as they come, up to a stop string; return the ids and the text."""
+    chosen: list[int] = []
+    text = ""
+    with closing(ids):
+        for id_ in ids:
+            chosen.append(id_)
+            piece = "" if id_ == end_of_text else stopping.push(decoder.push(id_))
+            text += piece
+            if piece:
+                yield piece
+            if stopping.found is not None:
+                break
+    if rest := stopping.push(decoder.finish()) + stopping.finish():
+        text += rest
+        yield rest
+    return chosen, text
+
+
+def _reason(
+    chosen: Sequence[int], stopping: StopStrings, end_of_text: int | None, max_new_tokens: int
+) -> FinishReason:
+    if stopping.found is not None:
+        return "stop"
+    if chosen and chosen[-1] == end_of_text:
+        return "end_of_text"
+    return "length" if len(chosen) == max_new_tokens else "context"
 
 
 def collect(
