@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 WORKERS ?= auto
 RUN := runs/quickstart
 
-.PHONY: help demo test test-all lint types docs format clean
+.PHONY: help demo test test-fast lint types docs format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -20,8 +20,8 @@ demo: $(VENV)/.installed  ## install, then raw text to a language model and its 
 test: $(VENV)/.tested lint types docs  ## install, then lint, type check, build the docs, run the tests
 	$(BIN)/python -m pytest -n $(WORKERS)
 
-test-all: $(VENV)/.tested  ## every test, the slow ones too
-	$(BIN)/python -m pytest -n $(WORKERS) --slow=all
+test-fast: $(VENV)/.tested  ## the tests that take less than ten seconds each
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
 
 lint: $(VENV)/.tested  ## ruff: lint and format
 	$(BIN)/ruff check

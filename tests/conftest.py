@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
 import os
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,39 +16,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Nothing here may depend on how busy the machine is: no deadline, no complaint about slow draws.
 settings.register_profile("stemma", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("stemma")
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--slow",
-        choices=("none", "sample", "all"),
-        default="sample",
-        help="which of the slow tests to run; the sample is a fourth of them, another one each day",
-    )
-
-
-def _today() -> str:
-    return datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-
-
-def pytest_report_header(config: pytest.Config) -> str:
-    return f"slow tests: {config.getoption('--slow')} (sample of {_today()})"
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    choice = config.getoption("--slow")
-    left_out = [
-        item
-        for item in items
-        if "slow" in item.keywords
-        and (
-            choice == "none"
-            or (choice == "sample" and zlib.crc32(f"{_today()} {item.nodeid}".encode()) % 4)
-        )
-    ]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,9 @@ from stemma.errors import ConfigError
 class Config(BaseModel):
     """Base of all configurations: frozen, and unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False
+    )
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, source: str = "configuration") -> Self:
@@ -69,7 +71,8 @@ def _explain(error: ValidationError, root: type[BaseModel], source: str) -> Conf
                 cures.append(f"Set {dotted}.")
             case _:
                 message = problem["msg"].removeprefix("Value error, ")
-                lines.append(f"{dotted} = {value!r}: {message[:1].lower()}{message[1:]}")
+                shown = "" if isinstance(value, Mapping) else f" = {value!r}"
+                lines.append(f"{dotted}{shown}: {message[:1].lower()}{message[1:]}")
     return ConfigError("; ".join(lines), where=source, cure=" ".join(cures) or None)
 
 

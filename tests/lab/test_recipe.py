@@ -10,6 +10,7 @@ import pytest
 from stemma.config import to_toml
 from stemma.errors import ConfigError
 from stemma.lab import Recipe, load_recipe, shipped_recipes
+from stemma.lab.recipe import settle
 from stemma.lab.shelf import recipe_text
 
 
@@ -54,6 +55,8 @@ def test_a_recipe_extends_a_neighbour(tmp_path: Path) -> None:
         ("data.held_out=1.5", ["data.held_out = 1.5", "less than 1"]),
         ("training.steps=5", ["warmup_steps = 10", "do not fit into 5 steps"]),
         ("evaluation.stride=999", ["evaluation.stride = 999", "context_length = 256"]),
+        ("seed=-1", ["seed = -1", "greater than or equal to 0"]),
+        ("optimizer.lr=inf", ["optimizer.lr = inf", "finite"]),
         ("name=../evil", ["name = '../evil'"]),
         ("samples.styles.hot.temperature=-1", ["temperature", "-1"]),
     ],
@@ -80,6 +83,26 @@ def test_gpt2_recipes_have_the_published_sizes() -> None:
     with torch.device("meta"):
         model = Transformer(load_recipe("gpt2-124m").model)
     assert model.n_parameters() == 124_439_808
+
+
+def test_a_new_seed_reaches_dropout_too() -> None:
+    recipe = load_recipe(load_recipe("quickstart"), ["seed=5"])
+    assert (recipe.seed, recipe.training.seed) == (5, 5)
+
+
+def test_what_the_text_settles_is_checked_again() -> None:
+    recipe = load_recipe("quickstart", ["schedule.warmup_steps=100", "data.max_epochs=8"])
+    with pytest.raises(ConfigError, match="do not fit"):
+        settle(recipe, vocab_size=300, n_tokens=20_000)
+
+
+def test_settling_twice_changes_nothing_and_keeps_the_micro_batch() -> None:
+    recipe = load_recipe("quickstart", ["training.micro_batch_size=2", "data.max_epochs=8"])
+    once = settle(recipe, vocab_size=300, n_tokens=30_000)
+    assert once.model.vocab_size == 300
+    assert once.training.batch_size == 4 < recipe.training.batch_size
+    assert once.training.micro_batch_size == 2
+    assert settle(once, vocab_size=300, n_tokens=30_000) == once
 
 
 def test_a_recipe_is_a_value() -> None:

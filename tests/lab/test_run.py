@@ -17,6 +17,7 @@ import stemma
 from stemma.errors import CheckpointError, ConfigError, DataError, TokenizerError
 from stemma.lab import RunResult, resume, train
 from stemma.lab.recipe import within_tokens
+from stemma.lab.run import Stages
 from stemma.models import Transformer
 from stemma.training import TrainingConfig, read_metrics
 
@@ -183,6 +184,65 @@ def test_a_damaged_record_is_named(small_run: RunResult, tmp_path: Path) -> None
         resume(directory, quiet=True)
     record.unlink()
     assert resume(directory, quiet=True).bits_per_byte == small_run.bits_per_byte
+
+
+@pytest.mark.parametrize("content", ["[]", "{}x", '{"text": {}}'])
+def test_any_other_record_is_named_too(content: str, small_run: RunResult, tmp_path: Path) -> None:
+    directory = copy_of(small_run, tmp_path / "copy")
+    (directory / "results.json").write_text(content, encoding="utf-8")
+    if content.startswith('{"'):
+        assert resume(directory, quiet=True).bits_per_byte == small_run.bits_per_byte
+        return
+    with pytest.raises(DataError, match=r"results\.json"):
+        resume(directory, quiet=True)
+
+
+def test_what_a_killed_overwrite_left_is_named(
+    small_run: RunResult, small_settings: list[str], tmp_path: Path
+) -> None:
+    directory = copy_of(small_run, tmp_path / "copy")
+    left = copy_of(small_run, tmp_path / ".copy.replaced")
+    with pytest.raises(ConfigError) as caught:
+        train("quickstart", directory, overrides=small_settings, overwrite=True, quiet=True)
+    assert str(left) in str(caught.value)
+    assert weights(left)
+
+
+def test_a_run_goes_on_with_another_learning_rate(small_run: RunResult, tmp_path: Path) -> None:
+    directory = copy_of(small_run, tmp_path / "copy")
+    for name in ("results.json", "model/config.json"):
+        (directory / name).unlink()
+    import shutil
+
+    shutil.rmtree(directory / "model")
+    shutil.rmtree(directory / "checkpoints" / "step-00000012", ignore_errors=True)
+    last = sorted((directory / "checkpoints").glob("step-*"))
+    if len(last) > 1:
+        shutil.rmtree(last[-1])
+    resume(directory, overrides=["optimizer.lr=0.001"], quiet=True)
+    first, second = weights(small_run.directory), weights(directory)
+    assert not torch.equal(first["head.weight"], second["head.weight"])
+    assert "lr = 0.001" in (directory / "recipe.toml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("stage", ["measure_ancestors", "prepare"])
+def test_ctrl_c_in_any_stage_says_how_to_go_on(
+    stage: str,
+    small_settings: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Stages, stage, interrupted)
+    directory = tmp_path / "run"
+    result = train("quickstart", directory, overrides=small_settings)
+    assert not result.finished
+    told = capsys.readouterr().out
+    assert "Interrupted" in told
+    assert directory.exists() == (f"stemma resume {directory}" in told) == (stage != "prepare")
 
 
 def test_a_small_text_is_not_read_more_often_than_asked() -> None:

@@ -62,12 +62,14 @@ def train_command(
 
 
 def resume_command(
-    run: Annotated[Path, typer.Argument(help="The run's directory.")], quiet: _QUIET = False
+    run: Annotated[Path, typer.Argument(help="The run's directory.")],
+    settings: _SET = None,
+    quiet: _QUIET = False,
 ) -> None:
     """Continue a run from its last checkpoint."""
     from stemma.lab import resume
 
-    _finish(resume(run, quiet=quiet).finished)
+    _finish(resume(run, overrides=settings or [], quiet=quiet).finished)
 
 
 @recipes.callback(invoke_without_command=True)

@@ -47,6 +47,12 @@ class RunDirectory:
         run = cls(path)
         run._check_place(overwrite=overwrite)
         replaced = path.with_name(f".{path.name}.replaced")
+        if replaced.exists():
+            raise ConfigError(
+                f"an --overwrite was killed and left the earlier run in {replaced}",
+                where=str(path),
+                cure=f"Remove {replaced}, or move it back to {path}; then try again.",
+            )
         if path.exists():
             path.rename(replaced)
         try:
@@ -104,12 +110,17 @@ class RunDirectory:
         try:
             record: dict[str, Any] = json.loads(self.record_file.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise DataError(
-                f"damaged: {error}",
-                where=str(self.record_file),
-                cure="Remove the file; `stemma resume` measures again what it held.",
-            ) from None
+            raise self._damaged(str(error)) from None
+        if not isinstance(record, dict):
+            raise self._damaged("not a table")
         return record
+
+    def _damaged(self, what: str) -> DataError:
+        return DataError(
+            f"damaged: {what}",
+            where=str(self.record_file),
+            cure="Remove the file; `stemma resume` measures again what it held.",
+        )
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Replace the record, whole or not at all."""
@@ -127,6 +138,8 @@ class Record:
         return name in self.entries
 
     def __getitem__(self, name: str) -> Any:
+        if name not in self.entries:
+            raise self._directory._damaged(f"it holds no {name!r}")
         return self.entries[name]
 
     def save(self, name: str, entry: Any) -> None:

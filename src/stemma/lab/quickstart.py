@@ -43,7 +43,9 @@ def quickstart(
     if text is not None:
         name = f"quickstart-{_plain(text)}"
         recipe = recipe.replace(
-            name=name, data=recipe.data.replace(source=text), samples={"prompt": ""}
+            name=name,
+            data=recipe.data.replace(source=text),
+            samples=recipe.samples.replace(prompt=""),
         )
         settings += _OWN_TEXT
     if prompt is not None:

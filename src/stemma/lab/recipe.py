@@ -108,7 +108,7 @@ class Recipe(Config):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     description: str = ""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**62, description="decides everything that is drawn")
     tokenizer: TokenizerRecipe = TrainedBPE()
     data: DataRecipe = DataRecipe()
     model: TransformerConfig
@@ -150,7 +150,7 @@ def load_recipe(
     values = merge(values, parse_overrides(overrides))
     values["model"] = _expand_preset(values.get("model", {}), where)
     # One seed decides everything: initial weights, the split, the order, dropout, the samples.
-    values["training"] = {"seed": values.get("seed", 0), **values.get("training", {})}
+    values["training"] = {**values.get("training", {}), "seed": values.get("seed", 0)}
     return Recipe.parse(values, source=where)
 
 
@@ -166,7 +166,7 @@ def settle(recipe: Recipe, vocab_size: int, n_tokens: int) -> Recipe:
     model = model.replace(vocab_size=vocab_size)
     if epochs is not None:
         training = within_tokens(training, int(epochs * n_tokens), model.context_length)
-    return recipe.model_copy(update={"model": model, "training": training})
+    return recipe.replace(model=model.model_dump(), training=training.model_dump())
 
 
 def within_tokens(training: TrainingConfig, most: int, context_length: int) -> TrainingConfig:
@@ -174,7 +174,12 @@ def within_tokens(training: TrainingConfig, most: int, context_length: int) -> T
     rows = most // (training.steps * context_length)
     batch_size = min(max(rows, _FEWEST_ROWS), training.batch_size)
     steps = min(max(most // (batch_size * context_length), _FEWEST_STEPS), training.steps)
-    return training.replace(batch_size=batch_size, steps=steps, micro_batch_size=None)
+    micro = training.micro_batch_size
+    return training.replace(
+        batch_size=batch_size,
+        steps=steps,
+        micro_batch_size=None if micro is None else min(micro, batch_size),
+    )
 
 
 def _read(source: str | Path | Mapping[str, Any] | Recipe) -> tuple[dict[str, Any], Path | None]:

@@ -26,7 +26,7 @@ from stemma.lab.directory import Record, RunDirectory
 from stemma.lab.environment import describe_environment, peak_memory_bytes
 from stemma.lab.recipe import Recipe, load_recipe, settle
 from stemma.lab.report import held_out_rows, ladder_rows, learning_note, write_report
-from stemma.lab.text import Text, prepare_text, train_tokenizer
+from stemma.lab.text import Text, find_source, prepare_text, train_tokenizer
 from stemma.models import Transformer
 from stemma.tokenizers import Tokenizer
 from stemma.training import (
@@ -37,6 +37,8 @@ from stemma.training import (
     Trainer,
     choose_dtype,
 )
+
+_MOST_BYTES_FOR_NGRAMS = 200_000_000
 
 
 @dataclass(frozen=True)
@@ -78,20 +80,35 @@ def train(
     """
     resolved = load_recipe(recipe, overrides)
     path = Path(directory) if directory is not None else Path("runs") / resolved.name
-    with RunDirectory.create(path, resolved, overwrite=overwrite) as run:
-        stages = Stages(run, resolved, Console(quiet=quiet))
-        text = stages.prepare()
+    console = Console(quiet=quiet)
+    if resolved.data.source != "-":
+        find_source(resolved.data.source)
+    try:
+        with RunDirectory.create(path, resolved, overwrite=overwrite) as run:
+            stages = Stages(run, resolved, console)
+            text = stages.prepare()
+    except KeyboardInterrupt:
+        console.say("\nInterrupted before the text was prepared; nothing was kept.")
+        return RunResult(path, finished=False, record={})
     return stages.go(text)
 
 
-def resume(directory: str | Path, *, quiet: bool = False) -> RunResult:
+def resume(
+    directory: str | Path, *, overrides: Iterable[str] = (), quiet: bool = False
+) -> RunResult:
     """Continue a run from its last checkpoint, or show again what a finished one came to.
+
+    Args:
+        directory: the run's.
+        overrides: ``"table.key=value"`` assignments, for instance a lower learning rate.
+        quiet: print nothing.
 
     Raises:
         ConfigError: if the directory is no run.
         CheckpointError: if the last checkpoint is damaged.
     """
     run, recipe = RunDirectory.open(Path(directory))
+    recipe = load_recipe(recipe, overrides)
     stages = Stages(run, recipe, Console(quiet=quiet))
     return stages.go(stages.prepare())
 
@@ -110,6 +127,14 @@ class Stages:
 
     def go(self, text: Text) -> RunResult:
         """Do what is not done yet, once the text is prepared."""
+        try:
+            return self._go(text)
+        except KeyboardInterrupt:
+            self.console.say("\nInterrupted; what was finished is kept. Continue:")
+            self.console.say(f"   stemma resume {self.run.path}", style="bold")
+            return RunResult(self.run.path, finished=False, record=self.record.entries)
+
+    def _go(self, text: Text) -> RunResult:
         self.record.save("title", f"{self.recipe.name}: a language model from raw text")
         self.record.save("environment", describe_environment(self.device))
         self.measure_ancestors(text)
@@ -146,7 +171,10 @@ class Stages:
 
     def measure_ancestors(self, text: Text) -> None:
         """N-grams on the same text."""
-        if self.recipe.evaluation.ngram_order == 0:
+        n_bytes = text.shards.train.n_bytes
+        if self.recipe.evaluation.ngram_order and n_bytes > _MOST_BYTES_FOR_NGRAMS:
+            self.console.say(f"\nNo n-grams: they would count {n_bytes:,} bytes in memory.")
+        if self.recipe.evaluation.ngram_order == 0 or n_bytes > _MOST_BYTES_FOR_NGRAMS:
             self.record.save("ancestors", [])
             return
         self.console.stage("The ancestors, in bits per byte of held-out text")
@@ -291,7 +319,7 @@ class Stages:
         self.console.say(f'   stemma generate {run.path} "{prompt}"', style="bold")
         self.console.say("   stemma quickstart --text my.txt", style="bold")
         self.console.say(
-            f"   stemma train {self.recipe.name} --set model.n_layers=6 --output runs/deeper",
+            f"   stemma train {run.recipe_file} --set model.n_layers=6 --output runs/deeper",
             style="bold",
         )
 

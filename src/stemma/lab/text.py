@@ -53,14 +53,27 @@ def open_documents(recipe: Recipe, run: RunDirectory) -> Iterator[Document]:
         if not run.stdin_text.exists():
             with run.stdin_text.open("wb") as file:
                 shutil.copyfileobj(sys.stdin.buffer, file)
-        path = run.stdin_text
-    elif source in shipped_corpora():
-        path = shipped_corpus(source)
-    elif source.partition("/")[0] in catalog() and not Path(source).exists():
-        path = resolve(source)
-    else:
-        path = Path(source).expanduser()
-    return read_documents(path, text_field=recipe.data.text_field)
+        if run.stdin_text.stat().st_size == 0:
+            raise DataError("is empty", where="standard input", cure="Pipe a text into it.")
+        return read_documents(run.stdin_text)
+    return read_documents(find_source(source), text_field=recipe.data.text_field)
+
+
+def find_source(source: str) -> Path:
+    """The path of a shipped or catalog name, or of a path.
+
+    Raises:
+        DataError: if there is nothing.
+    """
+    if source in shipped_corpora():
+        return shipped_corpus(source)
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
+    if source.partition("/")[0] in catalog():
+        return resolve(source)
+    read_documents(path)
+    return path
 
 
 def train_tokenizer(recipe: Recipe, run: RunDirectory) -> Tokenizer:
@@ -86,9 +99,13 @@ def prepare_text(recipe: Recipe, run: RunDirectory, tokenizer: Tokenizer) -> Tex
             seed=recipe.seed,
         )
     shards = open_prepared(run.data)
-    for side in shards:
-        side.verify()
-        side.check_tokenizer(tokenizer.fingerprint)
+    try:
+        for side in shards:
+            side.verify()
+            side.check_tokenizer(tokenizer.fingerprint)
+    except DataError as error:
+        cure = f"Remove {run.data}, then `stemma resume {run.path}` makes it again from the text."
+        raise DataError(error.what, where=error.where, cure=cure) from None
     return Text(tokenizer, shards)
 
 

@@ -72,7 +72,7 @@ def not_a_number(
         f"loss {loss:g}, gradient norm {norm:g}: stopped before the weights were touched. {kept}",
         where=f"step {step + 1} (batch {step}, {windows})",
         cure=f"{saved} Then continue with a lower learning rate, a longer warm-up, a smaller "
-        "clip_norm, or precision float32.".strip(),
+        "clip_norm, or precision float32: `stemma resume RUN --set optimizer.lr=...`.".strip(),
     )
 
 

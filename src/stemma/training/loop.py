@@ -230,12 +230,23 @@ class Trainer:
         progress = self._progress
         if self.checkpoints is None or self._saved == (progress.step, progress.evaluated_at):
             return
+        if not all_finite(self.model):
+            raise self._weights_are_no_numbers()
         if self.metrics is not None:
             self.metrics.sync()
         facts = {"progress": asdict(progress), "run": self._identity()}
         tensors = collect_state(self.model, self.optimizer)
         self.checkpoints.save(progress.step, tensors, facts)
         self._saved = (progress.step, progress.evaluated_at)
+
+    def _weights_are_no_numbers(self) -> TrainingError:
+        last = None if self.checkpoints is None else self.checkpoints.latest()
+        kept = "There is no checkpoint before." if last is None else f"Step {last} is kept."
+        return TrainingError(
+            f"the weights are not numbers any more, and are not saved. {kept}",
+            where=f"after step {self._progress.step}",
+            cure="Continue with a lower learning rate or a longer warm-up.",
+        )
 
     def _restore(self, step: int) -> None:
         if self.checkpoints is None:
