@@ -162,9 +162,9 @@ def run_stemma(options: argparse.Namespace) -> dict[str, Any]:
         NextToken(),
         Batches(SlidingWindows(tokens, CONTEXT), BATCH),
         optimizer,
-        LinearCooldownConfig.parse({"warmup_steps": 10, "cooldown_fraction": 0.6}).build(
-            options.steps
-        ),
+        LinearCooldownConfig.parse(
+            {"warmup_steps": min(10, options.steps // 10), "cooldown_fraction": 0.6}
+        ).build(options.steps),
         TrainingConfig.parse(
             {"steps": options.steps, "batch_size": BATCH, "precision": options.precision}
         ),

@@ -62,6 +62,7 @@ def test_a_config_is_frozen() -> None:
         ),
         ({"name": "a", "shape": {"kind": "star"}}, ["shape", "'circle', 'box'"]),
         ({"name": "a", "layers": [{"widht": 3}]}, ["layers.0.widht", "layers.0.width"]),
+        ({"name": "a", "radius": 3}, ["unknown key 'radius'", "Did you mean 'shape.radius'?"]),
         ({}, ["'name' is missing", "Set name."]),
     ],
 )

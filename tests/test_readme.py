@@ -49,7 +49,7 @@ def run(command: list[str], place: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reader")
-    (folder / "README.md").write_bytes(README.read_bytes())
+    (folder / "LICENSE").write_bytes((README.parent / "LICENSE").read_bytes())
     done = run(["stemma", "quickstart"], folder)
     assert done.returncode == 0, done.stderr
     assert "runs/quickstart/report.html" in done.stdout
@@ -83,3 +83,8 @@ def test_the_make_targets_exist() -> None:
 def test_links_lead_somewhere() -> None:
     for link in re.findall(r"\]\(([^)#]+)\)", README.read_text(encoding="utf-8")):
         assert link.startswith("http") or (README.parent / link).exists(), link
+
+
+def test_no_page_holds_a_placeholder() -> None:
+    for page in [README, *(README.parent / "docs").rglob("*.md")]:
+        assert not re.findall(r"@[A-Z]+@", page.read_text(encoding="utf-8")), page

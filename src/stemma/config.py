@@ -20,6 +20,8 @@ from pydantic.fields import FieldInfo
 
 from stemma.errors import ConfigError
 
+_MOST_PATHS = 2000
+
 
 class Config(BaseModel):
     """Base of all configurations: frozen, and unknown keys are refused."""
@@ -59,11 +61,12 @@ def _explain(error: ValidationError, root: type[BaseModel], source: str) -> Conf
             case "extra_forbidden":
                 lines.append(f"unknown key {dotted!r}")
                 names = _names_beside(path, root)
-                nearest = difflib.get_close_matches(path[-1], names, n=1, cutoff=0.5)
-                prefix = "".join(f"{part}." for part in path[:-1])
+                close = difflib.get_close_matches(path[-1], names, n=1, cutoff=0.5)
+                meant = [p for p in _all_paths(root) if p.rpartition(".")[2] == path[-1]]
+                meant += [".".join([*path[:-1], name]) for name in close]
                 cures.append(
-                    f"Did you mean {prefix + nearest[0]!r}?"
-                    if nearest
+                    f"Did you mean {meant[0]!r}?"
+                    if meant
                     else f"The keys here are: {', '.join(sorted(names))}."
                 )
             case "missing":
@@ -105,6 +108,20 @@ def _models_under(models: list[type[BaseModel]], part: str) -> list[type[BaseMod
 
 def _fields(models: list[type[BaseModel]], part: str) -> list[FieldInfo]:
     return [model.model_fields[part] for model in models if part in model.model_fields]
+
+
+def _all_paths(root: type[BaseModel]) -> list[str]:
+    """Every key there is below a model, dotted, the shallow ones first."""
+    found: list[str] = []
+    level: list[tuple[str, type[BaseModel]]] = [("", root)]
+    while level and len(found) < _MOST_PATHS:
+        below = []
+        for prefix, model in level:
+            for name, field in model.model_fields.items():
+                found.append(prefix + name)
+                below += [(f"{prefix}{name}.", inner) for inner in _models_in(field)]
+        level = below
+    return found
 
 
 def _tag(model: type[BaseModel]) -> Any:

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from stemma.lab import RunResult
+from stemma.lab.figures import loss_curve
 from stemma.lab.report import coloured, passing_times, surprise_colour
 
 
@@ -34,6 +35,20 @@ def test_text_cannot_break_out_of_its_token() -> None:
     assert "<script>" not in page
     assert "&lt;b&gt;&amp;" in page
     assert page.count("<i ") == 2
+
+
+def test_the_loss_curve_stays_inside_its_axes_when_every_ancestor_is_better() -> None:
+    held_out = [{"seconds": 0.0, "bits_per_byte": 5.1}, {"seconds": 2.0, "bits_per_byte": 4.6}]
+    ancestors = [{"name": "a", "bits_per_byte": 4.4}, {"name": "b", "bits_per_byte": 2.6}]
+    training = [{"seconds": 1.0, "loss": 9.0}, {"seconds": 2.0, "loss": 8.0}]
+    figure = loss_curve(training, held_out, ancestors, bits_per_nat_per_token=0.5)
+    (axes,) = figure.axes
+    bottom, top = axes.get_ylim()
+    heights = [text.get_position()[1] for text in axes.texts]
+    assert [text.get_text() for text in axes.texts] == ["a", "b"]
+    assert all(bottom < height < top for height in heights)
+    assert bottom < 2.6
+    assert top > 4.4
 
 
 class Links(HTMLParser):

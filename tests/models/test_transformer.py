@@ -316,7 +316,7 @@ def test_too_long_and_unknown_ids(model: Transformer) -> None:
         ({"vocab_size": 0}, "vocab_size = 0"),
         ({"dropout": 1.0}, "dropout = 1.0: input should be less than 1"),
         ({"placement": "before"}, "placement = 'before'"),
-        ({"norm": {"kind": "rms_nrom"}}, "norm = .*rms_nrom"),
+        ({"norm": {"kind": "rms_nrom"}}, "norm.*rms_nrom"),
         ({"feedforward": {"kind": "gated"}}, "'feedforward.d_ff' is missing"),
         ({"attention": {"n_head": 4}}, r"(?s)'attention.n_head'.*Did you mean 'attention.n_heads'"),
         ({"n_layer": 4}, r"(?s)unknown key 'n_layer'.*Did you mean 'n_layers'"),

@@ -85,6 +85,13 @@ def find_model(path_or_name: str | Path) -> Path:
         return _in_directory(path)
     if path.is_file():
         raise _not_a_directory(path)
+    if len(path.parts) > 1 and path.parent.is_dir():
+        beside = sorted(place.name for place in path.parent.iterdir() if place.is_dir())
+        raise ModelError(
+            "there is no such directory",
+            where=str(path),
+            cure=f"In {path.parent} there is: {', '.join(beside[:20]) or 'none'}.",
+        )
     return _by_name(str(path_or_name), MODEL_FILES)
 
 

@@ -32,13 +32,17 @@ class Console:
         """One paragraph, as it is."""
         self._rich.print(escape(text), style=style)
 
-    def quote(self, text: str) -> None:
-        """Text that is not ours, indented."""
-        for line in text.splitlines():
-            self._rich.print(f"   [dim]|[/] {escape(line)}")
+    def quote(self, text: str, most: int = 12) -> None:
+        """Text that is not ours, indented: its first lines, each cut where it gets too long."""
+        lines = [line for line in text.splitlines() if line.strip()]
+        for line in lines[:most]:
+            self._rich.print(f"   [dim]|[/] {escape(line[:96])}")
+        if len(lines) > most:
+            self._rich.print(f"   [dim]| ... {len(lines) - most} more lines[/]")
 
     def tokens(self, pieces: Sequence[str]) -> None:
         """A sentence as its tokens, each in the next colour."""
+        pieces = [piece.replace("\n", "\u23ce") for piece in pieces]
         if not self._rich.is_terminal:
             self._rich.print("   " + escape("|".join(pieces)))
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from stemma.lab.directory import RunDirectory
@@ -16,14 +17,16 @@ def describe_text(text: Text, recipe: Recipe, run: RunDirectory) -> dict[str, An
     """Where it came from, how it was divided, and a few lines of it."""
     train, held_out = text.shards
     parts = train.n_documents + held_out.n_documents
+    which = f"{held_out.n_documents} of {parts} documents" if parts > 2 else "its last part"
     note = (
-        f"{recipe.data.source}: {train.n_bytes + held_out.n_bytes:,} bytes; {held_out.n_bytes:,} "
-        f"of them, {held_out.n_documents} of {parts} documents or parts of one, are held out."
+        f"{recipe.data.source}: {train.n_bytes + held_out.n_bytes:,} bytes, of which "
+        f"{held_out.n_bytes:,} ({which}) are held out."
     )
     return {
         "source": recipe.data.source,
+        "called": Path(recipe.data.source).name if recipe.data.source != "-" else "standard input",
         "note": note,
-        "held_out_note": f"{held_out.n_bytes:,} bytes, {held_out.n_documents} documents.",
+        "held_out_note": f"{held_out.n_bytes:,} bytes, {which}.",
         "train_bytes": train.n_bytes,
         "held_out_bytes": held_out.n_bytes,
         "excerpt": _excerpt(next(iter(open_documents(recipe, run))).text),

@@ -59,20 +59,28 @@ def loss_curve(
         label="held-out text",
     )
     end = max([*seconds, 1.0])
-    best = min((row["bits_per_byte"] for row in held_out), default=1.0)
-    top = max(min(max((row["bits_per_byte"] for row in held_out), default=8.0), 5.2), best + 0.5)
-    axes.set_ylim(best - 0.15, top)
-    for row, height in zip(ancestors, _label_heights(ancestors, best - 0.15, top), strict=True):
-        if row["bits_per_byte"] < top:
-            axes.axhline(
-                row["bits_per_byte"], color=_ANCESTOR, linewidth=0.8, linestyle=(0, (4, 3))
-            )
-            axes.text(end * 1.01, height, row["name"], color=_ANCESTOR, va="center", fontsize=8)
+    bottom, top = _limits([row["bits_per_byte"] for row in held_out], bits, ancestors)
+    axes.set_ylim(bottom, top)
+    shown = [row for row in ancestors if bottom < row["bits_per_byte"] < top]
+    for row, height in zip(shown, _label_heights(shown, bottom, top), strict=True):
+        axes.axhline(row["bits_per_byte"], color=_ANCESTOR, linewidth=0.8, linestyle=(0, (4, 3)))
+        axes.text(end * 1.01, height, row["name"], color=_ANCESTOR, va="center", fontsize=8)
     axes.set_xlim(0, end)
     axes.set_xlabel("seconds of training")
     axes.set_ylabel("bits per byte")
     axes.legend(frameon=False, loc="upper right")
     return figure
+
+
+def _limits(
+    held_out: Sequence[float],
+    training: np.ndarray[Any, Any],
+    ancestors: Sequence[Mapping[str, Any]],
+) -> tuple[float, float]:
+    """Room for the held-out curve, the end of the training curve and the best ancestor."""
+    lowest = [*held_out, *training[-1:], *(row["bits_per_byte"] for row in ancestors)]
+    bottom = min(lowest, default=1.0) - 0.15
+    return bottom, max(min(max(held_out, default=8.0) + 0.1, 5.2), bottom + 0.8)
 
 
 def _label_heights(rows: Sequence[Mapping[str, Any]], bottom: float, top: float) -> list[float]:

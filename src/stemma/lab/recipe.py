@@ -143,6 +143,7 @@ def load_recipe(
     Raises:
         ConfigError: naming the field, the value and the cure.
     """
+    overrides = list(overrides)
     values, file = _read(source)
     where = str(file) if file is not None else "recipe"
     folder = file.parent if file is not None else Path()
@@ -151,7 +152,7 @@ def load_recipe(
     values["model"] = _expand_preset(values.get("model", {}), where)
     # One seed decides everything: initial weights, the split, the order, dropout, the samples.
     values["training"] = {**values.get("training", {}), "seed": values.get("seed", 0)}
-    return Recipe.parse(values, source=where)
+    return Recipe.parse(values, source=" ".join([where, *(f"--set {text}" for text in overrides)]))
 
 
 def settle(recipe: Recipe, vocab_size: int, n_tokens: int) -> Recipe:

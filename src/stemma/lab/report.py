@@ -58,7 +58,7 @@ def ladder_rows(record: Record, held_out: Sequence[Mapping[str, float]]) -> list
     """All that was measured on the held-out text, worst first, and when the model passed each."""
     rungs = [dict(row) for row in record["ancestors"]]
     for row, seconds in zip(rungs, passing_times(held_out, rungs), strict=True):
-        row["passed"] = "" if seconds is None else f"{seconds:.0f} s"
+        row["passed"] = "" if seconds is None else f"{seconds:.0f} s" if seconds else "at once"
     evaluation = record["evaluation"]
     rungs.append(
         {
@@ -81,7 +81,7 @@ def learning_note(record: Record, held_out: Sequence[Mapping[str, float]]) -> st
         f"{int(last['step'])} steps "
         f"(best: {best['bits_per_byte']:.3f} at step {int(best['step'])})."
     )
-    passed = [row for row in ladder_rows(record, held_out) if row["passed"]]
+    passed = [row for row in ladder_rows(record, held_out) if row["passed"].endswith(" s")]
     return (
         f"{note} It passed {passed[-1]['name']} after {passed[-1]['passed']}." if passed else note
     )
@@ -168,7 +168,7 @@ def _summary(record: Record, ladder: Sequence[Mapping[str, Any]]) -> str:
     parameters = _count(record["model"]["parameters"])
     sentence = (
         f"A Transformer of {parameters} parameters, trained on {text['train_bytes'] / 1e6:.2f} MB "
-        f"of {text['source']} in {trained['seconds']:.0f} seconds, needs "
+        f"of {text['called']} in {trained['seconds']:.0f} seconds, needs "
         f"{record['evaluation']['bits_per_byte']:.3f} bits per byte of text it has never seen."
     )
     ancestors = [row for row in ladder if row["kind"] != "transformer"]
@@ -206,7 +206,9 @@ def _ladder_note(record: Record, held_out: Sequence[Mapping[str, float]]) -> str
         f"While training, the windows advance by their whole length, which costs a little: "
         f"the last value there is {held_out[-1]['bits_per_byte']:.3f}, "
         f"the best {best['bits_per_byte']:.3f} (step {int(best['step'])}). "
-        "'Passed after' is read off that stricter curve."
+        "'Passed after' is read off that stricter curve; 'at once' is what the tokenizer alone is "
+        "worth, before any training. A uniform guess takes a little over eight bits, because the "
+        "end of each text is paid for too."
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from stemma.data import Batches, PackedDocuments, SlidingWindows
+from stemma.data import Batches, PackedDocuments, SlidingWindows, shipped_corpora
 from stemma.data.windows import Windows
 from stemma.evaluation import Evaluation, evaluate
 from stemma.hub import save_model
@@ -39,6 +39,7 @@ from stemma.training import (
 )
 
 _MOST_BYTES_FOR_NGRAMS = 200_000_000
+_LITTLE_TEXT = 100_000
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,12 @@ class Stages:
             self.record.save("tokenizer", describe_tokenizer(text, self.recipe))
         facts = self.record["text"]
         self.console.say(f"   {facts['note']}")
+        if facts["train_bytes"] < _LITTLE_TEXT:
+            self.console.say(
+                f"   That is little: below {_LITTLE_TEXT // 1000} kB a model learns the text by "
+                "heart and writes nothing of its own.",
+                style="yellow",
+            )
         self.console.quote(facts["excerpt"])
         self.console.stage("The tokenizer")
         self.console.say(f"   {self.record['tokenizer']['note']}")
@@ -207,15 +214,16 @@ class Stages:
         recipe, settings = self.recipe, self.recipe.training
         parameters = self.record["model"]["parameters"]
         self.console.stage(f"The Transformer: {parameters:,} parameters, {settings.steps} steps")
+        store = CheckpointStore(self.run.checkpoints, settings.keep_checkpoints)
+        if latest := store.latest():
+            self.console.say(f"   continuing from step {latest}")
         windows = self._windows(text)
         with self.console.progress("training", settings.steps) as line:
 
             def show(report: StepReport) -> None:
-                held_out = f"  held out {self._last_bits:.3f}" if self._last_bits else ""
-                line.update(
-                    report.step,
-                    f"loss {report.loss:.3f}{held_out}  {report.tokens_per_second:,.0f} tokens/s",
-                )
+                measured = f", held out {self._last_bits:.3f} bits/byte" if self._last_bits else ""
+                rate = f"{report.tokens_per_second:,.0f} tokens/s"
+                line.update(report.step, f"loss {report.loss:.3f} nats{measured}, {rate}")
 
             trainer = Trainer(
                 model,
@@ -225,7 +233,7 @@ class Stages:
                 recipe.schedule.build(settings.steps),
                 settings,
                 device=self.device,
-                checkpoints=CheckpointStore(self.run.checkpoints, settings.keep_checkpoints),
+                checkpoints=store,
                 metrics=MetricsLog(self.run.metrics),
                 evaluate=lambda _model, _step: self._measure_while_training(model, text),
                 on_step=show,
@@ -291,6 +299,8 @@ class Stages:
         positions = portrait.position_similarity(model)
         if positions is not None:
             figures.save(figures.positions(positions), self.run.figures, "positions")
+        first_words = "".join(token["text"] for token in passage[:6])
+        self.record.save("first_words", " ".join(first_words.replace('"', " ").split()))
         samples = self.recipe.samples
         written = portrait.write_samples(model, text.tokenizer, samples, self.recipe.seed)
         self.record.save("samples", written)
@@ -315,9 +325,10 @@ class Stages:
         self.console.stage("Where things are, and what to try next")
         self.console.say(f"   {run.report}  the whole story, in one page")
         self.console.say(f"   {run.model}  opens with transformers.AutoModelForCausalLM\n")
-        prompt = record["samples"][0]["prompt"].strip() or "Once"
+        prompt = record["samples"][0]["prompt"].strip() or record["first_words"]
         self.console.say(f'   stemma generate {run.path} "{prompt}"', style="bold")
-        self.console.say("   stemma quickstart --text my.txt", style="bold")
+        if record["text"]["source"] in shipped_corpora():
+            self.console.say("   stemma quickstart --text my.txt", style="bold")
         self.console.say(
             f"   stemma train {run.recipe_file} --set model.n_layers=6 --output runs/deeper",
             style="bold",

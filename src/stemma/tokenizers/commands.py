@@ -54,12 +54,17 @@ def train(
     typer.echo(f"{output}: {tokenizer.vocab_size:,} tokens, {len(tokenizer.merges):,} merges")
 
 
+def _of_run(path: Path) -> Path:
+    """A run's tokenizer, if the path is that of a run."""
+    return path / "tokenizer" if (path / "recipe.toml").exists() else path
+
+
 @app.command()
 def show(
     text: Annotated[str, typer.Argument(help="The text to cut.")],
     *,
     tokenizer: Annotated[
-        str, typer.Option(help="gpt2, a tokenizer's directory, or a tokenizer.json.")
+        str, typer.Option(help="gpt2, a run, a tokenizer's directory, or a tokenizer.json.")
     ] = "gpt2",
 ) -> None:
     """Show the tokens of a text in turns of colour, with their ids."""
@@ -69,7 +74,7 @@ def show(
     from stemma.tokenizers import gpt2, load_tokenizer
 
     named = tokenizer == "gpt2" and not Path(tokenizer).exists()
-    chosen = gpt2() if named else load_tokenizer(tokenizer)
+    chosen = gpt2() if named else load_tokenizer(_of_run(Path(tokenizer)))
     ids = chosen.encode(text).tolist()
     console = Console(highlight=False, soft_wrap=True)
     cut, numbers = Text(), Text()

@@ -160,5 +160,6 @@ def _check_fit(total_steps: int, *, warmup_steps: int, cooldown_steps: int = 0) 
     raise ConfigError(
         f"{phases} do not fit into {total_steps} steps",
         where="schedule",
-        cure="Shorten the warm-up or the cooldown, or train longer.",
+        cure="Shorten them (schedule.warmup_steps, schedule.cooldown_fraction), or train longer "
+        "(training.steps).",
     )
