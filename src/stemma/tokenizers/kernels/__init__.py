@@ -1,0 +1,117 @@
+"""Machine code for the loops that text goes through, compiled by numba from Python.
+
+Every kernel has a readable twin elsewhere in the package that does the same more slowly: the twin
+is what the documentation shows and what the tests compare with. A kernel is never needed: a short
+text does not wait for compilation (`worth`), and where no directory can be written, kernels are
+compiled anew in every process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from threading import Lock
+from typing import Any, TypeVar
+
+LONG_TEXT = 100_000
+"""Bytes of one text (or batch) for which the kernels are loaded, and compiled if need be."""
+
+_FOLDER = Path(__file__).parent
+_MUCH_TEXT_CACHED = 1_000_000
+_MUCH_TEXT_UNCACHED = 20_000_000
+
+F = TypeVar("F", bound=Callable[..., Any])
+_lock = Lock()
+_state = {"loaded": False, "bytes": 0}
+
+
+def kernel(function: F) -> F:
+    """Compile ``function`` when it is first called, without the GIL; keep the code on disk.
+
+    Where no cache directory can be written, the code lives as long as the process.
+    """
+    import numba
+
+    _state["loaded"] = True
+    with _lock:
+        before = numba.config.CACHE_DIR
+        numba.config.CACHE_DIR = str(cache_directory() or "")
+        try:
+            compiled = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+            return _forgiving(compiled)
+        except (RuntimeError, OSError):
+            return numba.njit(nogil=True, error_model="numpy")(function)
+        finally:
+            numba.config.CACHE_DIR = before
+
+
+def _forgiving(compiled: F) -> F:
+    """Let a damaged file of the cache be made anew, where numba would stop with an error."""
+    kept = getattr(compiled, "_cache", None)
+    load = getattr(kept, "load_overload", None)
+    if kept is None or load is None:
+        return compiled
+
+    def load_overload(signature: Any, target: Any) -> Any:
+        try:
+            return load(signature, target)
+        except Exception:  # whatever reading a damaged pickle can raise
+            kept.flush()
+            return None
+
+    kept.load_overload = load_overload
+    return compiled
+
+
+def worth(n_bytes: int) -> bool:
+    """Whether ``n_bytes`` more of text should go through the kernels.
+
+    True for a long text; for short ones once the kernels are loaded, or once so much text has gone
+    by that loading them (or compiling them, where they are not on disk yet) pays.
+    """
+    if _state["loaded"] or n_bytes >= LONG_TEXT:
+        return True
+    _state["bytes"] += n_bytes
+    return _state["bytes"] >= (_MUCH_TEXT_CACHED if cached() else _MUCH_TEXT_UNCACHED)
+
+
+@cache
+def cached() -> bool:
+    """Whether compiled kernels were on disk when this was first asked."""
+    directory = cache_directory()
+    return directory is not None and any(directory.rglob("*.nbi"))
+
+
+@cache
+def cache_directory() -> Path | None:
+    """Where compiled kernels are kept: the first of these that can be written.
+
+    ``$NUMBA_CACHE_DIR``, ``__pycache__`` beside this file, ``$XDG_CACHE_HOME/stemma``. The last
+    part of its name is a hash of the kernels' source, so that code compiled from another version is
+    never used: numba itself notices a change only in the file of the function that is called.
+    """
+    cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    bases = [Path(chosen)] if chosen else []
+    bases += [_FOLDER / "__pycache__", cache_home / "stemma"]
+    for base in bases:
+        directory = base / f"kernels-{_source_hash()}"
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            probe = directory / f".writable-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError:
+            continue
+        return directory
+    return None
+
+
+def _source_hash() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(_FOLDER.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
