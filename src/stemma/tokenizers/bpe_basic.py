@@ -16,9 +16,10 @@ from stemma.errors import TokenizerError
 from stemma.tokenizers.bpe_merge import Pair, replace_pair
 from stemma.tokenizers.bpe_train import check_vocab_size, too_little_text
 from stemma.tokenizers.byte import BYTES
-from stemma.tokenizers.huggingface import bpe_json
+from stemma.tokenizers.formats.huggingface_json import bpe_json
 from stemma.tokenizers.special import END_OF_TEXT
-from stemma.tokenizers.tokenizer import Tokenizer, check_documents, check_text
+from stemma.tokenizers.texts import check_documents, check_text
+from stemma.tokenizers.tokenizer import Tokenizer
 
 
 class BasicBPE(Tokenizer):
@@ -105,7 +106,7 @@ class BasicBPE(Tokenizer):
             raise too_little_text(len(merges), wanted, vocab_size, min_frequency)
         return cls(merges, special_tokens)
 
-    def _encode_part(self, text: str) -> Iterable[int]:
+    def _encode_part(self, text: str, *, at_start: bool) -> Sequence[int]:
         """Undo nothing, guess nothing: repeat the merges in the order in which they were learned.
 
         The rank of a pair is its new id: of the pairs present the one with the lowest is merged,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from stemma.tokenizers.huggingface import bpe_json
+from stemma.tokenizers.formats.huggingface_json import bpe_json
 from stemma.tokenizers.special import END_OF_TEXT
 from stemma.tokenizers.tokenizer import Tokenizer
 
@@ -25,8 +25,8 @@ class ByteTokenizer(Tokenizer):
             {name: 256 + i for i, name in enumerate(special_tokens)},
         )
 
-    def _encode_part(self, text: str) -> Iterable[int]:
-        return text.encode()
+    def _encode_part(self, text: str, *, at_start: bool) -> list[int]:
+        return list(text.encode())
 
     def to_json(self) -> dict[str, Any]:
         """A byte-level BPE without a merge."""

@@ -1,58 +1,148 @@
-"""Special tokens: ids that stand for no text, found in a text only where the caller allows it."""
+"""Tokens that are not learned from text: special tokens, and others added to a vocabulary.
+
+A *special* token (``<|endoftext|>``) stands for no text and is found in a text only where the
+caller allows it: else whoever writes the text could end it. Another *added* token (``<think>``, a
+run of spaces) stands for its text and is found wherever it occurs, before the text is cut in any
+other way.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from stemma.errors import TokenizerError
+from stemma.tokenizers.unicode.classes import contains, ranges
 
 END_OF_TEXT = "<|endoftext|>"
 """The mark between two documents."""
 
 AllowedSpecial = Literal["all"] | Collection[str]
 
+Part = str | int
+"""A stretch of text, or the id of an added token."""
 
-class SpecialTokens:
-    """The special tokens of one tokenizer.
+
+@dataclass(frozen=True)
+class AddedToken:
+    """A token outside the learned vocabulary.
 
     Args:
-        ids: spelling -> id.
-
-    Raises:
-        TokenizerError: if a spelling is empty or two share one id.
+        content: its text.
+        id: its id.
+        special: whether it stands for no text and has to be allowed.
+        single_word: found only where no letter, digit or underscore touches it.
+        lstrip: takes white space before it along.
+        rstrip: takes white space after it along.
+        normalized: sought in the normalised text rather than in the text as given.
     """
 
-    def __init__(self, ids: Mapping[str, int]) -> None:
-        if "" in ids:
+    content: str
+    id: int
+    special: bool = True
+    single_word: bool = False
+    lstrip: bool = False
+    rstrip: bool = False
+    normalized: bool = False
+
+
+class AddedTokens:
+    """The added tokens of one tokenizer.
+
+    Args:
+        tokens: all of them, special or not.
+
+    Raises:
+        TokenizerError: if a token has no text, or two share one text or one id.
+    """
+
+    def __init__(self, tokens: Sequence[AddedToken]) -> None:
+        self.tokens = tuple(tokens)
+        self.by_content = {token.content: token for token in tokens}
+        if "" in self.by_content:
             raise TokenizerError("a special token is spelled as the empty string")
-        if len(set(ids.values())) != len(ids):
-            raise TokenizerError(f"two special tokens share one id: {dict(ids)}")
-        self.ids = dict(ids)
+        for what, distinct in (
+            ("text", self.by_content),
+            ("id", {token.id for token in tokens}),
+        ):
+            if len(distinct) != len(tokens):
+                listing = {token.content: token.id for token in tokens}
+                raise TokenizerError(f"two special tokens share one {what}: {listing}")
+        self.special = {token.content: token.id for token in tokens if token.special}
+        self.always = frozenset(t.content for t in tokens if not t.special)
+        self._patterns: dict[tuple[frozenset[str], bool], re.Pattern[str] | None] = {}
 
-    def split(self, text: str, allowed: AllowedSpecial) -> Iterator[str | int]:
-        """Cut ``text`` into ordinary parts (strings) and allowed special tokens (ids), in order.
-
-        Where one spelling begins another, the longer one is found.
+    def allowed(self, allowed_special: AllowedSpecial) -> frozenset[str]:
+        """The texts to look for: those of all ordinary added tokens, and the special ones allowed.
 
         Raises:
-            TokenizerError: if ``allowed`` names a token that does not exist.
+            TokenizerError: if ``allowed_special`` names a token that does not exist.
         """
-        names = self.ids.keys() if allowed == "all" else {*allowed}
-        if unknown := sorted(names - self.ids.keys()):
+        if not allowed_special:
+            return self.always
+        names = frozenset(self.special if allowed_special == "all" else allowed_special)
+        if unknown := sorted(names - self.by_content.keys()):
             raise TokenizerError(
                 f"no such special token: {unknown[0]!r}",
                 where="allowed_special",
-                cure=f"The special tokens here are: {', '.join(self.ids) or '(none)'}.",
+                cure=f"The special tokens here are: {', '.join(self.special) or '(none)'}.",
             )
-        if not names:
-            yield text
-            return
-        longest_first = sorted(names, key=len, reverse=True)
-        pattern = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
-        for i, part in enumerate(pattern.split(text)):
-            if i % 2:
-                yield self.ids[part]
-            elif part:
-                yield part
+        return self.always | names
+
+    def split(
+        self, text: str, names: frozenset[str], *, normalized: bool = False
+    ) -> Iterator[tuple[Part, int, int]]:
+        """Cut ``text`` at the tokens of ``names``: parts with their start and end, in order.
+
+        Where one token's text begins another's, the longer one is found.
+
+        Args:
+            text: the text.
+            names: see `allowed`.
+            normalized: which kind of token to look for (see `AddedToken`).
+        """
+        pattern = self._pattern(names, normalized)
+        done = 0
+        for match in pattern.finditer(text) if pattern else ():
+            token = self.by_content[match[0]]
+            start, end = match.span()
+            if token.single_word and (
+                _is_word(text[start - 1 : start]) or _is_word(text[end : end + 1])
+            ):
+                continue
+            while token.lstrip and start > done and text[start - 1] in _spaces():
+                start -= 1
+            while token.rstrip and end < len(text) and text[end] in _spaces():
+                end += 1
+            if start > done:
+                yield text[done:start], done, start
+            yield token.id, start, end
+            done = end
+        if done < len(text):
+            yield text[done:], done, len(text)
+
+    def _pattern(self, names: frozenset[str], normalized: bool) -> re.Pattern[str] | None:
+        key = (names, normalized)
+        if key not in self._patterns:
+            chosen = [n for n in names if self.by_content[n].normalized is normalized]
+            longest_first = sorted(chosen, key=lambda name: (-len(name), name))
+            joined = "|".join(map(re.escape, longest_first))
+            self._patterns[key] = re.compile(joined) if joined else None
+        return self._patterns[key]
+
+
+@cache
+def _spaces() -> frozenset[str]:
+    return frozenset(chr(c) for low, high in ranges("White_Space") for c in range(low, high + 1))
+
+
+def _is_word(character: str) -> bool:
+    return bool(character) and contains(ranges("Word"), ord(character))
+
+
+def special_tokens(ids: Mapping[str, int]) -> list[AddedToken]:
+    """Plain special tokens: name -> id as `AddedToken`."""
+    return [AddedToken(name, id_) for name, id_ in ids.items()]

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from stemma.errors import TokenizerError
 
-CHUNK_BYTES = 1 << 24
+CHUNK_BYTES = 1 << 22
+_EDGE = re.compile(r"(?:[^\W\d_] |\n)[^\W\d_]")
+"""What stands around such a place, read backwards."""
 
 
 def read_chunks(paths: Iterable[Path], chunk_bytes: int = CHUNK_BYTES) -> Iterator[str]:
-    """The text of UTF-8 files, cut before a newline that ends a line that is not blank.
+    """The text of UTF-8 files in pieces, cut between a letter and a space or newline.
 
-    GPT-2's pattern ends a word there in any case, so that the chunks have the words of the whole.
+    Every rule by which a family cuts text ends a word there: the pieces have the words of the
+    whole.
 
     Raises:
         TokenizerError: if a file cannot be read or is not UTF-8; the message names the offset.
@@ -36,7 +40,7 @@ def _chunks_of(path: Path, chunk_bytes: int) -> Iterator[str]:
                 text = utf8.decode(data)
                 held += newlines.decode(text if offset else text.removeprefix("\ufeff"))
                 offset += len(data)
-                cut = _last_line_end(held)
+                cut = _last_edge(held)
                 if cut:
                     yield held[:cut]
                     held = held[cut:]
@@ -57,11 +61,8 @@ def _chunks_of(path: Path, chunk_bytes: int) -> Iterator[str]:
         yield held
 
 
-def _last_line_end(text: str) -> int:
-    """The place after the last visible character that a newline follows; 0 if there is none."""
-    newline = text.rfind("\n")
-    while newline > 0:
-        if not text[newline - 1].isspace():
-            return newline
-        newline = text.rfind("\n", 0, newline)
+def _last_edge(text: str) -> int:
+    """The last place between a letter and one space or a newline; 0 if there is none."""
+    for found in _EDGE.finditer(text[::-1]):
+        return len(text) - found.end() + 1
     return 0

@@ -5,38 +5,66 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers.special import END_OF_TEXT, AllowedSpecial, SpecialTokens
+from stemma.tokenizers.rows import Spans, concatenate, original_spans
+from stemma.tokenizers.special import (
+    END_OF_TEXT,
+    AddedToken,
+    AddedTokens,
+    AllowedSpecial,
+    special_tokens,
+)
+from stemma.tokenizers.texts import check_text
+
+if TYPE_CHECKING:
+    from stemma.tokenizers.normalizers import Normalizer
+    from stemma.tokenizers.template import Template
 
 
 class Tokenizer(ABC):
     """Text <-> ids ``0 .. vocab_size - 1``.
 
+    Encoding takes these steps: added tokens are found in the text; what lies between them is
+    normalised; what is left is cut by the family's own rule (`_encode_part`); the template puts
+    special tokens around the whole, if asked to.
+
     Args:
-        spellings: the bytes of each id, none empty; a special token's are its name in UTF-8.
-        special_tokens: name -> id of those ids that stand for no text.
+        spellings: the bytes of each id, an added token's are its text in UTF-8; none for an id that
+            is not used.
+        added: the special tokens as name -> id, or all added tokens.
+        normalizer: what is done to a text first; nothing if None.
+        template: which special tokens surround a text; none if None.
 
     Raises:
-        TokenizerError: if a spelling is empty or a special token does not fit its id.
+        TokenizerError: if an added token does not fit its id.
     """
 
-    def __init__(self, spellings: Sequence[bytes], special_tokens: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        spellings: Sequence[bytes],
+        added: Mapping[str, int] | Sequence[AddedToken] = (),
+        *,
+        normalizer: Normalizer | None = None,
+        template: Template | None = None,
+    ) -> None:
         self._spellings = list(spellings)
-        self._special = SpecialTokens(special_tokens)
-        if b"" in self._spellings:
-            raise TokenizerError(f"token {self._spellings.index(b'')} is spelled with no bytes")
-        for name, id_ in special_tokens.items():
-            if not 0 <= id_ < len(spellings) or spellings[id_] != name.encode():
-                raise TokenizerError(f"special token {name!r} does not stand at its id {id_}")
+        self._added = AddedTokens(special_tokens(added) if isinstance(added, Mapping) else added)
+        self.normalizer = normalizer
+        self.template = template
+        self._unused = np.array([i for i, s in enumerate(self._spellings) if not s], np.int64)
+        for token in self._added.tokens:
+            if not 0 <= token.id < len(spellings) or spellings[token.id] != token.content.encode():
+                raise TokenizerError(
+                    f"special token {token.content!r} does not stand at its id {token.id}"
+                )
 
     @property
     def vocab_size(self) -> int:
@@ -46,37 +74,208 @@ class Tokenizer(ABC):
     @property
     def special_tokens(self) -> dict[str, int]:
         """Name -> id of the special tokens."""
-        return dict(self._special.ids)
+        return dict(self._added.special)
+
+    @property
+    def added_tokens(self) -> tuple[AddedToken, ...]:
+        """All added tokens, the special ones among them."""
+        return self._added.tokens
 
     @property
     def end_of_text(self) -> int | None:
         """Id of ``<|endoftext|>``, if there is one."""
-        return self._special.ids.get(END_OF_TEXT)
+        return self._added.special.get(END_OF_TEXT)
 
-    def encode(self, text: str, *, allowed_special: AllowedSpecial = ()) -> NDArray[np.int32]:
+    def encode(
+        self,
+        text: str,
+        *,
+        allowed_special: AllowedSpecial = (),
+        add_special_tokens: bool = False,
+    ) -> NDArray[np.int32]:
         """Ids of ``text``.
 
         Args:
             text: any text; the name of a special token in it is plain text ...
             allowed_special: ... unless it is named here; ``"all"`` names them all.
+            add_special_tokens: put the template's special tokens around the ids.
 
         Raises:
             TokenizerError: if ``text`` holds half a surrogate pair (which no UTF-8 file can hold),
                 if ``allowed_special`` names an unknown token, or if the family cannot spell it.
         """
         check_text(text)
-        parts = self._special.split(text, allowed_special)
-        ids = ([part] if isinstance(part, int) else self._encode_part(part) for part in parts)
-        return np.fromiter(chain.from_iterable(ids), dtype=np.int32)
+        names = self._added.allowed(allowed_special)
+        ids = concatenate(
+            self._encode_normalized(part, names, at_start=start == 0)
+            if isinstance(part, str)
+            else [part]
+            for part, start, _ in self._added.split(text, names)
+        )
+        return self.template.apply(ids) if add_special_tokens and self.template else ids
+
+    def _encode_normalized(
+        self, text: str, names: frozenset[str], *, at_start: bool
+    ) -> NDArray[np.int32]:
+        if self.normalizer is not None:
+            text = self.normalizer(text)
+        return concatenate(
+            self._encode_part(part, at_start=at_start and start == 0)
+            if isinstance(part, str)
+            else [part]
+            for part, start, _ in self._added.split(text, names, normalized=True)
+        )
+
+    def encode_batch(
+        self,
+        texts: Iterable[str],
+        *,
+        allowed_special: AllowedSpecial = (),
+        add_special_tokens: bool = False,
+        threads: int | None = None,
+    ) -> list[NDArray[np.int32]]:
+        """Ids of each of several texts, as `encode` gives them.
+
+        Args:
+            texts: the texts.
+            allowed_special: see `encode`.
+            add_special_tokens: see `encode`.
+            threads: how many to use; as many as there are processors if None. They gain time where
+                the family's kernels, which do not hold Python's lock, do the work.
+
+        Raises:
+            TokenizerError: see `encode`; naming the text by its place.
+        """
+        from stemma.tokenizers.parallel import encode_batch
+
+        ids = encode_batch(self, texts, allowed_special, threads)
+        if add_special_tokens and self.template:
+            ids = [self.template.apply(row) for row in ids]
+        return ids
+
+    def encode_chunks(
+        self,
+        chunks: Iterable[str],
+        *,
+        allowed_special: AllowedSpecial = (),
+        threads: int | None = 1,
+    ) -> Iterator[NDArray[np.int32]]:
+        """The ids of a text that comes in pieces and may be larger than memory.
+
+        Joined, they are ``encode("".join(chunks))``. A family that does not know where a text may
+        be cut (`_cut`) holds the whole text.
+
+        Args:
+            chunks: the text.
+            allowed_special: see `encode`.
+            threads: how many work on it; see `encode_batch`.
+
+        Raises:
+            TokenizerError: see `encode`; only when the generator comes to the place.
+        """
+        from stemma.tokenizers.parallel import encode_chunks
+
+        return encode_chunks(self, chunks, allowed_special, threads)
+
+    def _cut(self, text: str, before: int) -> int:
+        """The last place up to ``before`` where a text without added tokens may be cut.
+
+        The ids of the two parts, joined, must be those of the whole. 0 if no such place is known.
+        """
+        return 0
+
+    def _encode_texts(
+        self, texts: Sequence[str], allowed_special: AllowedSpecial
+    ) -> list[NDArray[np.int32]]:
+        """Ids of each text; families that can do better with several at once override it."""
+        return [self.encode(text, allowed_special=allowed_special) for text in texts]
 
     @abstractmethod
-    def _encode_part(self, text: str) -> Iterable[int]:
-        """Ids of a text in which nothing is special."""
+    def _encode_part(self, text: str, *, at_start: bool) -> Sequence[int] | NDArray[np.int32]:
+        """Ids of a normalised text without added tokens; ``at_start``: nothing precedes it."""
+
+    def encode_with_offsets(
+        self, text: str, *, allowed_special: AllowedSpecial = ()
+    ) -> tuple[NDArray[np.int32], Spans]:
+        """Ids of ``text``, and the bytes ``start:end`` of ``text.encode()`` that each stands for.
+
+        The spans rise; where a normaliser made one token out of several characters, its span holds
+        them all. A token that stands for no byte of the text has an empty span.
+
+        Raises:
+            TokenizerError: see `encode`.
+        """
+        check_text(text)
+        names = self._added.allowed(allowed_special)
+        ids: list[NDArray[np.int32]] = []
+        spans: list[Spans] = []
+        offset = 0
+        for part, start, end in self._added.split(text, names):
+            n_bytes = len(text[start:end].encode())
+            if isinstance(part, str):
+                found, where = self._encode_aligned(part, names, at_start=start == 0)
+            else:
+                found, where = np.array([part], np.int32), np.array([[0, n_bytes]])
+            ids.append(found)
+            spans.append(where + offset)
+            offset += n_bytes
+        return concatenate(ids), np.concatenate([np.empty((0, 2), np.int64), *spans])
+
+    def _encode_aligned(
+        self, text: str, names: frozenset[str], *, at_start: bool
+    ) -> tuple[NDArray[np.int32], Spans]:
+        """Ids and spans of a text not yet normalised."""
+        original = text
+        alignment = None
+        if self.normalizer is not None:
+            text, alignment = self.normalizer.align(original)
+        ids: list[NDArray[np.int32]] = []
+        spans: list[Spans] = []
+        offset = 0
+        for part, start, end in self._added.split(text, names, normalized=True):
+            n_bytes = len(text[start:end].encode())
+            if isinstance(part, str):
+                found, where = self._encode_part_with_spans(part, at_start=at_start and start == 0)
+            else:
+                found, where = np.array([part], np.int32), np.array([[0, n_bytes]])
+            ids.append(found)
+            spans.append(where + offset)
+            offset += n_bytes
+        joined = np.concatenate([np.empty((0, 2), np.int64), *spans])
+        if alignment is not None:
+            joined = original_spans(joined, text, original, alignment)
+        return concatenate(ids), joined
+
+    def _encode_part_with_spans(
+        self, text: str, *, at_start: bool
+    ) -> tuple[NDArray[np.int32], Spans]:
+        """`_encode_part`, and each token's bytes in ``text``.
+
+        Right as it stands for families whose tokens, joined, are the text; others override it.
+        """
+        ids = np.asarray(self._encode_part(text, at_start=at_start), np.int32)
+        ends = np.cumsum(self._lengths[ids])
+        starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])[: ends.size]
+        return ids, np.stack([starts, ends], axis=1)
+
+    @cached_property
+    def _lengths(self) -> NDArray[np.int64]:
+        """The number of bytes of each id."""
+        return np.array([len(spelling) for spelling in self._spellings], np.int64)
 
     def decode(
-        self, ids: Iterable[int], *, errors: Literal["replace", "strict"] = "replace"
+        self,
+        ids: Iterable[int],
+        *,
+        errors: Literal["replace", "strict"] = "replace",
+        skip_special_tokens: bool = False,
     ) -> str:
         """The text of ``ids``; bytes that are not UTF-8 become U+FFFD, or an error if ``strict``.
+
+        Args:
+            ids: one row of ids.
+            errors: what to do with bytes that are not UTF-8.
+            skip_special_tokens: leave the names of special tokens out.
 
         Raises:
             TokenizerError: if an id is outside the vocabulary; if ``strict``, also if the bytes
@@ -84,6 +283,9 @@ class Tokenizer(ABC):
         """
         if errors not in ("replace", "strict"):
             raise TokenizerError(f"errors={errors!r}", cure="Use 'replace' or 'strict'.")
+        if skip_special_tokens:
+            row = self._checked(ids)
+            ids = row[~np.isin(row, list(self._added.special.values()))]
         try:
             return self.decode_bytes(ids).decode(errors=errors)
         except UnicodeDecodeError as error:
@@ -99,7 +301,8 @@ class Tokenizer(ABC):
         Raises:
             TokenizerError: if ``ids`` is not a row of integers or one is outside the vocabulary.
         """
-        return b"".join(map(self._spellings.__getitem__, self._checked(ids)))
+        row: list[int] = self._checked(ids).tolist()
+        return b"".join(map(self._spellings.__getitem__, row))
 
     def token_bytes(self, id_: int) -> bytes:
         """The bytes of one id: never empty; those of a special token are its name.
@@ -107,25 +310,33 @@ class Tokenizer(ABC):
         Raises:
             TokenizerError: if the id is outside the vocabulary.
         """
-        return self._spellings[self._checked([id_])[0]]
+        return self._spellings[int(self._checked([id_])[0])]
 
     def piece(self, id_: int, *, first: bool) -> bytes:
         """The bytes that ``id_`` adds to a decoded text, at its beginning or further on."""
         return self.token_bytes(id_)
 
-    def _checked(self, ids: Iterable[int]) -> list[int]:
+    def _checked(self, ids: Iterable[int]) -> NDArray[np.integer[Any]]:
+        """The ids as one row, all of them of the vocabulary."""
         row = np.asarray(ids if isinstance(ids, Sequence | np.ndarray) else list(ids))
         if row.ndim != 1 or (row.size and row.dtype.kind not in "iu"):
             raise TokenizerError(f"ids must be one row of integers, got {row.dtype} {row.shape}")
-        outside = np.flatnonzero((row < 0) | (row >= self.vocab_size))
-        if outside.size:
+        if not row.size:
+            return row.astype(np.int32)
+        if row.min() < 0 or row.max() >= self.vocab_size:
+            at = np.flatnonzero((row < 0) | (row >= self.vocab_size))[0]
             raise TokenizerError(
-                f"id {row[outside[0]]} at position {outside[0]} is outside the vocabulary, "
+                f"id {row[at]} at position {at} is outside the vocabulary, "
                 f"0 to {self.vocab_size - 1}",
                 cure="Decode with the tokenizer that made the ids.",
             )
-        result: list[int] = row.tolist()
-        return result
+        if self._unused.size and np.isin(row, self._unused).any():
+            at = np.flatnonzero(np.isin(row, self._unused))[0]
+            raise TokenizerError(
+                f"id {row[at]} at position {at} stands for nothing: the vocabulary leaves it out",
+                cure="Decode with the tokenizer that made the ids.",
+            )
+        return row
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
@@ -165,28 +376,3 @@ class Tokenizer(ABC):
                 f"holds a {type(tokenizer).__name__}, not a {cls.__name__}", where=str(path)
             )
         return tokenizer
-
-
-def check_text(text: str) -> None:
-    """Refuse lone surrogates: they are half a character, and no UTF-8 bytes stand for them.
-
-    Raises:
-        TokenizerError: naming the position of the first.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise TokenizerError(
-            f"the text holds a lone surrogate, U+{ord(text[error.start]):04X}, "
-            f"at position {error.start}",
-            cure="Read the text with errors='replace', or remove that character.",
-        ) from None
-    except AttributeError:
-        raise TokenizerError(f"a text must be a str, got {type(text).__name__}") from None
-
-
-def check_documents(documents: Iterable[str]) -> Iterable[str]:
-    """Refuse one string where several texts are meant: it would be read letter by letter."""
-    if isinstance(documents, str | bytes):
-        raise TokenizerError("documents must be an iterable of texts", cure="Give [text].")
-    return documents

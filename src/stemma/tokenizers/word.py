@@ -13,9 +13,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers.huggingface import split_step, word_level_json
-from stemma.tokenizers.special import END_OF_TEXT, SpecialTokens
-from stemma.tokenizers.tokenizer import Tokenizer, check_documents, check_text
+from stemma.tokenizers.formats.huggingface_json import split_step, word_level_json
+from stemma.tokenizers.special import END_OF_TEXT, AddedToken, AddedTokens
+from stemma.tokenizers.texts import check_documents, check_text
+from stemma.tokenizers.tokenizer import Tokenizer
 
 UNKNOWN = "<|unk|>"
 """Stands for every word outside the vocabulary."""
@@ -73,11 +74,11 @@ class WordTokenizer(Tokenizer):
         Raises:
             TokenizerError: if ``vocab_size`` leaves no room for a word, or there is no word.
         """
-        special = SpecialTokens({name: i for i, name in enumerate(special_tokens)})
+        special = AddedTokens([AddedToken(name, i) for i, name in enumerate(special_tokens)])
         counts: Counter[str] = Counter()
         for text in check_documents(documents):
             check_text(text)
-            for part in special.split(text, "all"):
+            for part, _, _ in special.split(text, special.allowed("all")):
                 if isinstance(part, str):
                     counts.update(cut_words(part))
         words = sorted(counts, key=lambda word: (-counts[word], word))
@@ -90,7 +91,7 @@ class WordTokenizer(Tokenizer):
             )
         return cls(sorted(words), special_tokens)
 
-    def _encode_part(self, text: str) -> Iterable[int]:
+    def _encode_part(self, text: str, *, at_start: bool) -> Sequence[int]:
         unknown = self.special_tokens.get(UNKNOWN)
         ids: list[int] = []
         for word in cut_words(text):

@@ -1,0 +1,129 @@
+"""Many texts, or one larger than memory, encoded on several threads.
+
+Threads gain time where a family's kernels, which do not hold Python's lock, do the work.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemma.errors import TokenizerError
+from stemma.tokenizers.rows import concatenate
+from stemma.tokenizers.special import AllowedSpecial
+from stemma.tokenizers.texts import check_documents, check_text
+
+if TYPE_CHECKING:
+    from stemma.tokenizers.tokenizer import Tokenizer
+
+STREAMED = 1 << 20
+"""Characters that a thread encodes at once when a text comes in pieces."""
+
+LEAST_FOR_A_THREAD = 1 << 16
+"""Characters of text for which another thread is worth its start."""
+
+
+def encode_batch(
+    tokenizer: Tokenizer, texts: Iterable[str], allowed: AllowedSpecial, threads: int | None
+) -> list[NDArray[np.int32]]:
+    """`Tokenizer.encode_batch`, without the template."""
+    rows = list(check_documents(texts))
+    for i, text in enumerate(rows):
+        try:
+            check_text(text)
+        except TokenizerError as error:
+            raise TokenizerError(error.what, where=f"text {i}", cure=error.cure) from None
+    groups = _even_groups(rows, _threads(threads))
+    if len(groups) < 2:
+        found = [tokenizer._encode_texts(group, allowed) for group in groups]
+    else:
+        with ThreadPoolExecutor(len(groups)) as pool:
+            found = list(pool.map(lambda group: tokenizer._encode_texts(group, allowed), groups))
+    return [row for group in found for row in group]
+
+
+def encode_chunks(
+    tokenizer: Tokenizer, chunks: Iterable[str], allowed: AllowedSpecial, threads: int | None
+) -> Iterator[NDArray[np.int32]]:
+    """`Tokenizer.encode_chunks`."""
+    n_threads = _threads(threads)
+    names = tokenizer._added.allowed(allowed)
+    held: list[str] = []
+    size = 0
+    for chunk in chunks:
+        check_text(chunk)
+        held.append(chunk)
+        size += len(chunk)
+        if size < STREAMED * n_threads:
+            continue
+        text = "".join(held)
+        cut = _safe_cut(tokenizer, text, len(text), names)
+        if cut:
+            yield _encode_stretch(tokenizer, text[:cut], allowed, n_threads)
+            held, size = [text[cut:]], len(text) - cut
+        else:
+            held, size = [text], 0  # look again when as much has come once more
+    yield _encode_stretch(tokenizer, "".join(held), allowed, n_threads)
+
+
+def _encode_stretch(
+    tokenizer: Tokenizer, text: str, allowed: AllowedSpecial, n_threads: int
+) -> NDArray[np.int32]:
+    """``encode`` of a text that is cut for several threads where that changes nothing."""
+    names = tokenizer._added.allowed(allowed)
+    cuts = {0, len(text)}
+    if len(text) >= n_threads * LEAST_FOR_A_THREAD:
+        for i in range(1, n_threads):
+            cuts.add(_safe_cut(tokenizer, text, len(text) * i // n_threads, names))
+    parts = [text[a:b] for a, b in pairwise(sorted(cuts))]
+    if len(parts) < 2:
+        return tokenizer.encode(text, allowed_special=allowed)
+    return concatenate(tokenizer.encode_batch(parts, allowed_special=allowed, threads=n_threads))
+
+
+def _safe_cut(tokenizer: Tokenizer, text: str, before: int, names: frozenset[str]) -> int:
+    """The last place up to ``before`` where ``text`` may be cut; 0 if none is known.
+
+    None of the added tokens in ``names`` may touch it.
+    """
+    longest = max(map(len, names), default=0)
+    while before > 0:
+        cut = tokenizer._cut(text, before)
+        start = max(cut - longest, 0)
+        window = text[start : cut + longest]
+        found = [
+            part
+            for normalized in (False, True)
+            for part, a, b in tokenizer._added.split(window, names, normalized=normalized)
+            if isinstance(part, int) and a <= cut - start <= b
+        ]
+        if not found:
+            return cut
+        before = cut - 1
+    return 0
+
+
+def _threads(wanted: int | None) -> int:
+    if wanted is not None and wanted < 1:
+        raise TokenizerError(f"threads={wanted}", cure="Use at least one thread.")
+    return wanted or os.cpu_count() or 1
+
+
+def _even_groups(texts: Sequence[str], n_groups: int) -> list[Sequence[str]]:
+    """Neighbouring texts in up to ``n_groups`` groups of about the same length, none small."""
+    total = sum(map(len, texts))
+    n_groups = max(min(n_groups, len(texts), total // LEAST_FOR_A_THREAD), 1)
+    groups: list[Sequence[str]] = []
+    start = done = 0
+    for i, text in enumerate(texts):
+        done += len(text)
+        if done >= total * (len(groups) + 1) / n_groups and len(groups) < n_groups - 1:
+            groups.append(texts[start : i + 1])
+            start = i + 1
+    return [*groups, texts[start:]]

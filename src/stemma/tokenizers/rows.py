@@ -1,0 +1,40 @@
+"""Rows of ids and of spans."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Spans = NDArray[np.int64]
+"""Where each token stands in the UTF-8 bytes of a text: start and end, of shape (n, 2)."""
+
+
+def concatenate(parts: Iterable[Sequence[int] | NDArray[np.int32]]) -> NDArray[np.int32]:
+    """Rows of ids, one after another."""
+    rows = [np.asarray(part, np.int32) for part in parts]
+    if len(rows) == 1:
+        return rows[0]
+    return np.concatenate(rows) if rows else np.empty(0, np.int32)
+
+
+def original_spans(
+    spans: Spans, text: str, original: str, alignment: Sequence[tuple[int, int]]
+) -> Spans:
+    """Spans in the bytes of a normalised text -> spans in the bytes of the original.
+
+    Args:
+        spans: of shape (n, 2), in bytes of ``text``.
+        text: the normalised text.
+        original: the text as it was given.
+        alignment: for each character of ``text`` the characters ``start:end`` of ``original``.
+    """
+    character_of = np.repeat(np.arange(len(text)), [len(c.encode()) for c in text])
+    byte_of = np.cumsum([0, *(len(c.encode()) for c in original)])
+    ends = np.asarray([*alignment, (len(original), len(original))], np.int64).reshape(-1, 2)
+    character_of = np.append(character_of, len(text))
+    first, last = character_of[spans[:, 0]], character_of[np.maximum(spans[:, 1] - 1, 0)]
+    starts = byte_of[ends[first, 0]]
+    stops = np.where(spans[:, 1] > spans[:, 0], byte_of[ends[last, 1]], starts)
+    return np.stack([starts, np.maximum(starts, stops)], axis=1)

@@ -1,0 +1,49 @@
+"""What may be given as text, and as texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from stemma.errors import TokenizerError
+
+
+def check_text(text: str) -> None:
+    """Refuse lone surrogates: they are half a character, and no UTF-8 bytes stand for them.
+
+    Raises:
+        TokenizerError: naming the position of the first.
+    """
+    if not isinstance(text, str):
+        raise TokenizerError(f"a text must be a str, got {type(text).__name__}")
+    try:
+        if not text.isascii():
+            text.encode()
+    except UnicodeEncodeError as error:
+        raise TokenizerError(
+            f"the text holds a lone surrogate, U+{ord(text[error.start]):04X}, "
+            f"at position {error.start}",
+            cure="Read the text with errors='replace', or remove that character.",
+        ) from None
+
+
+def check_documents(documents: Path | Iterable[str | Path]) -> Iterable[str]:
+    """The texts; those of files, named by their paths, in pieces.
+
+    Raises:
+        TokenizerError: for one string where several texts are meant: it would be read letter by
+            letter. While reading: if a file cannot be read, or is not UTF-8.
+    """
+    if isinstance(documents, str | bytes):
+        raise TokenizerError("documents must be an iterable of texts", cure="Give [text].")
+    return _texts([documents] if isinstance(documents, Path) else documents)
+
+
+def _texts(documents: Iterable[str | Path]) -> Iterator[str]:
+    from stemma.tokenizers.text_files import read_chunks
+
+    for document in documents:
+        if isinstance(document, Path):
+            yield from read_chunks([document])
+        else:
+            yield document
