@@ -131,7 +131,6 @@ def test_too_little_text_says_what_was_possible() -> None:
     [
         (ALPHABET[1:], [], "no token for byte 0x21"),
         ([*ALPHABET, b"!"], [], "both spell"),
-        ([*ALPHABET, b""], [], "spelled with no bytes"),
         (ALPHABET, [(0, 1)], "makes no token"),
         (ALPHABET, [(0, 999)], "makes no token"),
         ([*ALPHABET, b'!"'], [(0, 1), (0, 1)], "listed twice"),
@@ -147,3 +146,12 @@ def test_inconsistent_vocabularies_are_refused(
 def test_a_special_token_must_stand_at_its_id() -> None:
     with pytest.raises(TokenizerError, match="does not stand at its id"):
         ByteLevelBPE(ALPHABET, [], {"<|x|>": 3})
+
+
+def test_an_id_may_be_left_out_and_stands_for_nothing() -> None:
+    tokenizer = ByteLevelBPE(
+        [*ALPHABET, b"", b"ab"], [(ALPHABET.index(b"a"), ALPHABET.index(b"b"))]
+    )
+    assert tokenizer.encode("ab").tolist() == [257]
+    with pytest.raises(TokenizerError, match="id 256 at position 1 stands for nothing"):
+        tokenizer.decode([257, 256])

@@ -1,14 +1,25 @@
-"""Byte-level BPE as GPT-2 does it: words first, then merges within each word."""
+"""Byte-level BPE as GPT-2 does it: words first, then merges within each word.
+
+What decides an id is a list of merges, or (as tiktoken's files have it) the tokens alone: then of
+all neighbours those merge first whose joined bytes have the lowest id. Long texts go through the
+kernels (`bpe_compiled`), short ones through what stands here; both are the same function.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from itertools import chain
-from typing import Any, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from stemma.errors import TokenizerError
+from stemma.tokenizers import kernels
 from stemma.tokenizers.alphabet import BYTE_ORDER
-from stemma.tokenizers.bpe_merge import Pair, merge_long_word, merge_word
+from stemma.tokenizers.bpe_merge import Pair, SpelledRanks, merge_long_word, merge_word
 from stemma.tokenizers.bpe_train import (
     Progress,
     check_vocab_size,
@@ -16,25 +27,41 @@ from stemma.tokenizers.bpe_train import (
     learn_merges,
     too_little_text,
 )
-from stemma.tokenizers.huggingface import bpe_json
-from stemma.tokenizers.pretokenize import split_words
-from stemma.tokenizers.special import END_OF_TEXT
+from stemma.tokenizers.formats.huggingface_json import bpe_json
+from stemma.tokenizers.scan.patterns import Rule
+from stemma.tokenizers.scan.words import splitter
+from stemma.tokenizers.special import END_OF_TEXT, AddedToken, AllowedSpecial
+from stemma.tokenizers.texts import check_text
 from stemma.tokenizers.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from stemma.tokenizers.bpe_compiled import CompiledBPE
+    from stemma.tokenizers.normalizers import Normalizer
+    from stemma.tokenizers.template import Template
 
 LONG_WORD_BYTES = 64
 CACHED_WORDS = 1 << 17
+MOST_COMPILED = (1 << 21) - 1
+_NEVER_IN_UTF8 = frozenset([0xC0, 0xC1, *range(0xF5, 0x100)])
 
 
 class ByteLevelBPE(Tokenizer):
     """BPE on the bytes of words (Radford et al. 2019, section 2.2).
 
-    ``decode(encode(text)) == text`` for every text. Ids of our own vocabularies are laid out like
-    GPT-2's: the 256 bytes in GPT-2's order, one id for each merge, then the special tokens.
+    ``decode(encode(text)) == text`` for every text, unless a normaliser changes it. Ids of our own
+    vocabularies are laid out like GPT-2's: the 256 bytes in GPT-2's order, one id for each merge,
+    then the special tokens.
 
     Args:
-        spellings: the bytes of each id.
-        merges: pairs of ids in the order learned; a merge makes the id that its bytes spell.
-        special_tokens: name -> id.
+        spellings: the bytes of each id; none for an id that is not used.
+        merges: pairs of ids in the order learned; a merge makes the id that its bytes spell. None
+            for tiktoken's rule.
+        added: name -> id of the special tokens, or all added tokens.
+        pattern: how text is cut into words: the name of a rule of `scan.patterns`, or patterns
+            applied one within another.
+        whole_words: a word that is a token as it stands is not merged at all.
+        normalizer: what is done to a text first.
+        template: which special tokens surround a text.
 
     Raises:
         TokenizerError: if a byte is missing, two ids spell the same, or a merge makes no token.
@@ -43,23 +70,62 @@ class ByteLevelBPE(Tokenizer):
     def __init__(
         self,
         spellings: Sequence[bytes],
-        merges: Sequence[Pair],
-        special_tokens: Mapping[str, int],
+        merges: Sequence[Pair] | None,
+        added: Mapping[str, int] | Sequence[AddedToken] = (),
+        *,
+        pattern: str | Rule = "gpt2",
+        whole_words: bool = False,
+        normalizer: Normalizer | None = None,
+        template: Template | None = None,
     ) -> None:
-        super().__init__(spellings, special_tokens)
-        ids = _ids_by_spelling(spellings, set(special_tokens.values()))
-        self._byte_ids = [ids[bytes([value])] for value in range(256)]
-        self.merges = list(merges)
-        self._results = [_result(ids, spellings, pair) for pair in self.merges]
-        self._ranks = {pair: rank for rank, pair in enumerate(self.merges)}
-        if len(self._ranks) != len(self.merges):
-            raise TokenizerError("a merge is listed twice")
+        super().__init__(spellings, added, normalizer=normalizer, template=template)
+        self._splitter = splitter(pattern)
+        self.whole_words = whole_words
+        self._ids = _ids_by_spelling(spellings, {token.id for token in self.added_tokens})
+        self._given_merges = None if merges is None else list(merges)
+        self._results: Sequence[int] = range(len(spellings))
+        if merges is not None:
+            self._results = _results(self._ids, spellings, merges)
+            if len(set(merges)) != len(merges):
+                raise TokenizerError("a merge is listed twice")
         self._cache = WordCache(self._encode_word)
+
+    @classmethod
+    def from_ranks(
+        cls,
+        ranks: Mapping[bytes, int],
+        special_tokens: Mapping[str, int],
+        *,
+        pattern: str | Rule,
+        **options: Any,
+    ) -> Self:
+        """A tokenizer as tiktoken describes it: tokens and their ids, which are also their ranks.
+
+        Args:
+            ranks: bytes -> id.
+            special_tokens: name -> id; ids that neither has are not used.
+            pattern: see the class.
+            **options: see the class.
+
+        Raises:
+            TokenizerError: see the class; also if two tokens share an id or an id is negative.
+        """
+        ids = [*ranks.values(), *special_tokens.values()]
+        if len(set(ids)) != len(ids) or min(ids, default=0) < 0:
+            raise TokenizerError("two tokens share an id, or an id is negative")
+        if max(ids, default=0) > 16 * len(ids) + 1024:
+            raise TokenizerError(f"the highest id, {max(ids)}, is too high for {len(ids)} tokens")
+        spellings = [b""] * (max(ids, default=-1) + 1)
+        for spelling, id_ in ranks.items():
+            spellings[id_] = spelling
+        for name, id_ in special_tokens.items():
+            spellings[id_] = name.encode()
+        return cls(spellings, None, special_tokens, pattern=pattern, whole_words=True, **options)
 
     @classmethod
     def train(
         cls,
-        documents: Iterable[str],
+        documents: Path | Iterable[str | Path],
         vocab_size: int,
         *,
         special_tokens: Sequence[str] = (END_OF_TEXT,),
@@ -73,7 +139,8 @@ class ByteLevelBPE(Tokenizer):
         depends on the text alone. Documents are read once and not kept.
 
         Args:
-            documents: the texts; a special token's name in them is not learned from.
+            documents: texts, or paths of UTF-8 files; a special token's name in them is not
+                learned from.
             vocab_size: 256 + tokens to learn + number of special tokens.
             special_tokens: their names, in the order of their ids.
             min_frequency: a rarer pair is not merged.
@@ -96,17 +163,99 @@ class ByteLevelBPE(Tokenizer):
         special = {name: len(spellings) + i for i, name in enumerate(special_tokens)}
         return cls(spellings + [name.encode() for name in special], merges, special)
 
-    def _encode_part(self, text: str) -> Iterable[int]:
-        words = chain.from_iterable(split_words(text))
-        return chain.from_iterable(map(self._cache.__getitem__, words))
+    @property
+    def pattern(self) -> str | Rule:
+        """The name of the rule by which text is cut into words, or its patterns."""
+        return self._splitter.name or self._splitter.patterns
+
+    @cached_property
+    def merges(self) -> list[Pair]:
+        """Pairs of ids in the order of their ranks.
+
+        By tiktoken's rule these are, for each token, the one pair that is ever merged into it.
+        """
+        if self._given_merges is not None:
+            return self._given_merges
+        return self._compiled.merges()
+
+    @cached_property
+    def _ranks(self) -> Mapping[Pair, int]:
+        if self._given_merges is None:
+            return SpelledRanks(self._spellings, self._ids)
+        return {pair: rank for rank, pair in enumerate(self._given_merges)}
+
+    @property
+    def _compilable(self) -> bool:
+        """Whether a pair of ids and its rank fit in one number, as the kernels keep them."""
+        return max(len(self._spellings), len(self._results)) <= MOST_COMPILED
+
+    @cached_property
+    def _compiled(self) -> CompiledBPE:
+        from stemma.tokenizers.bpe_compiled import CompiledBPE, Vocabulary
+
+        learned = np.sort(np.fromiter(self._ids.values(), np.int32, len(self._ids)))
+        return CompiledBPE(
+            Vocabulary(
+                self._spellings, learned, self._given_merges, self._results, self.whole_words
+            ),
+            self._splitter,
+        )
+
+    def _encode_part(self, text: str, *, at_start: bool) -> Sequence[int] | NDArray[np.int32]:
+        if self._compilable and kernels.worth(len(text)):
+            return self._compiled.encode(text.encode())
+        words = self._splitter.split(text)
+        return list(chain.from_iterable(map(self._cache.__getitem__, words)))
 
     def _encode_word(self, word: str) -> list[int]:
-        ids = [self._byte_ids[byte] for byte in word.encode()]
+        data = word.encode()
+        if self.whole_words and data in self._ids:
+            return [self._ids[data]]
+        ids = [self._ids[data[i : i + 1]] for i in range(len(data))]
         merge = merge_word if len(ids) <= LONG_WORD_BYTES else merge_long_word
         return merge(ids, self._ranks, self._results)
 
+    def _encode_texts(
+        self, texts: Sequence[str], allowed_special: AllowedSpecial
+    ) -> list[NDArray[np.int32]]:
+        """Texts in which nothing has to be looked for first go through the kernels together."""
+        nothing_added = self._compilable and not self._added.allowed(allowed_special)
+        if (
+            self.normalizer is not None
+            or not nothing_added
+            or not kernels.worth(sum(map(len, texts)))
+        ):
+            return super()._encode_texts(texts, allowed_special)
+        for text in texts:
+            check_text(text)
+        return self._compiled.encode_texts([text.encode() for text in texts])
+
+    def _cut(self, text: str, before: int) -> int:
+        """Where a word ends in any case; before a normal form is made, only within ASCII.
+
+        No normal form looks from one ASCII character at another.
+        """
+        if self.normalizer is None:
+            return self._splitter.last_edge(text, before)
+        from stemma.tokenizers.unicode_normalizers import NFC, NFD, NFKC, NFKD
+
+        if not isinstance(self.normalizer, NFC | NFD | NFKC | NFKD):
+            return 0
+        return self._splitter.last_edge(text, before, ascii_only=True)
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """The bytes of ``ids``, one after another.
+
+        Raises:
+            TokenizerError: if ``ids`` is not a row of integers or one is outside the vocabulary.
+        """
+        row = self._checked(ids)
+        if self._compilable and kernels.worth(row.size):
+            return self._compiled.decode(row.astype(np.int32, copy=False))
+        return b"".join(map(self._spellings.__getitem__, row.tolist()))
+
     def to_json(self) -> dict[str, Any]:
-        """A byte-level BPE with GPT-2's pre-tokenisation."""
+        """A byte-level BPE with its pre-tokenisation."""
         return bpe_json(self._spellings, self.merges, self.special_tokens, use_regex=True)
 
 
@@ -129,23 +278,34 @@ class WordCache(dict[str, list[int]]):
         return ids
 
 
-def _ids_by_spelling(spellings: Sequence[bytes], special: set[int]) -> dict[bytes, int]:
-    ids = {spelling: i for i, spelling in enumerate(spellings) if i not in special}
-    if len(ids) != len(spellings) - len(special):
+def _ids_by_spelling(spellings: Sequence[bytes], added: set[int]) -> dict[bytes, int]:
+    """The ids that text can give: no added tokens, but where the vocabulary holds them anyway."""
+    ids = {spelling: i for i, spelling in enumerate(spellings) if spelling and i not in added}
+    if len(ids) != sum(map(bool, spellings)) - len(added):
         for i, spelling in enumerate(spellings):
-            if i not in special and ids[spelling] != i:
+            if spelling and i not in added and ids[spelling] != i:
                 raise TokenizerError(f"ids {i} and {ids[spelling]} both spell {spelling!r}")
     for value in range(256):
-        if bytes([value]) not in ids:
+        if bytes([value]) not in ids and value not in _NEVER_IN_UTF8:
             raise TokenizerError(
                 f"the vocabulary has no token for byte 0x{value:02x}",
-                cure="A byte-level vocabulary holds all 256 bytes.",
+                cure="A byte-level vocabulary holds all bytes of UTF-8.",
             )
     return ids
 
 
-def _result(ids: Mapping[bytes, int], spellings: Sequence[bytes], pair: Pair) -> int:
+def _results(
+    ids: dict[bytes, int], spellings: Sequence[bytes], merges: Sequence[Pair]
+) -> list[int]:
+    """The id that each merge makes; an added token that a merge makes is a learned one as well."""
     try:
-        return ids[spellings[pair[0]] + spellings[pair[1]]]
+        return [ids[spellings[left] + spellings[right]] for left, right in merges]
     except (KeyError, IndexError):
-        raise TokenizerError(f"the merge of ids {pair} makes no token of the vocabulary") from None
+        pass
+    every = {spelling: i for i, spelling in enumerate(spellings)}
+    for pair in merges:
+        joined = b"".join(spellings[i] for i in pair if 0 <= i < len(spellings))
+        if not 0 <= min(pair) <= max(pair) < len(spellings) or joined not in every:
+            raise TokenizerError(f"the merge of ids {pair} makes no token of the vocabulary")
+        ids.setdefault(joined, every[joined])
+    return [ids[spellings[left] + spellings[right]] for left, right in merges]

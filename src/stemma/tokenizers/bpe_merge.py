@@ -3,12 +3,39 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 Pair = tuple[int, int]
 NEVER = 1 << 62
 """The rank of a pair that is not merged."""
+
+
+class SpelledRanks(Mapping[Pair, int]):
+    """tiktoken's rule: the rank of a pair is the id that its joined bytes spell.
+
+    Args:
+        spellings: the bytes of each id.
+        ids: bytes -> id of the tokens that merging may make.
+    """
+
+    def __init__(self, spellings: Sequence[bytes], ids: Mapping[bytes, int]) -> None:
+        self._spellings = spellings
+        self._ids = ids
+
+    def __getitem__(self, pair: Pair) -> int:
+        left, right = pair
+        return self._ids[self._spellings[left] + self._spellings[right]]
+
+    def __iter__(self) -> Iterator[Pair]:
+        for spelling in self._ids:
+            for i in range(1, len(spelling)):
+                left, right = self._ids.get(spelling[:i]), self._ids.get(spelling[i:])
+                if left is not None and right is not None:
+                    yield left, right
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def replace_pair(ids: Sequence[int], pair: Pair, new: int) -> list[int]:
@@ -50,6 +77,9 @@ def merge_long_word(ids: list[int], ranks: Mapping[Pair, int], results: Sequence
 
     A pair in the heap may have been changed by a merge beside it; it is recognised when it comes
     up, because its two ids no longer have the rank under which it was filed.
+
+    Afterwards ``ids`` itself holds the result with -1 where an id was merged away, so that one can
+    see where each stands.
     """
     n = len(ids)
     before = list(range(-1, n - 1))

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers.alphabet import BYTE_ORDER, from_visible, to_visible
+from stemma.tokenizers.alphabet import BYTE_ORDER, to_visible
 from stemma.tokenizers.bpe import ByteLevelBPE
 from stemma.tokenizers.bpe_merge import Pair
 from stemma.tokenizers.special import END_OF_TEXT
@@ -26,13 +26,15 @@ def load_gpt2() -> ByteLevelBPE:
     Raises:
         TokenizerError: if the shipped file is missing or damaged.
     """
-    ids = {to_visible(bytes([value])): i for i, value in enumerate(BYTE_ORDER)}
+    spellings = [bytes([value]) for value in BYTE_ORDER]
+    ids = {to_visible(spelling): i for i, spelling in enumerate(spellings)}
     merges: list[Pair] = []
     for line in _read_vocabulary().splitlines()[1:]:
         left, right = line.split(" ")
-        merges.append((ids[left], ids[right]))
-        ids[left + right] = len(ids)
-    spellings = [from_visible(token) or b"" for token in ids]
+        pair = ids[left], ids[right]
+        merges.append(pair)
+        ids[left + right] = len(spellings)
+        spellings.append(spellings[pair[0]] + spellings[pair[1]])
     return ByteLevelBPE([*spellings, END_OF_TEXT.encode()], merges, {END_OF_TEXT: len(spellings)})
 
 

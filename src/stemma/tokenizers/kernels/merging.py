@@ -1,0 +1,245 @@
+"""Merging one word: the fast forms of `bpe_merge.merge_word` and `merge_long_word`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stemma.tokenizers.kernels import kernel
+from stemma.tokenizers.kernels.memory import at, put
+from stemma.tokenizers.kernels.merge_table import NEVER, find_pair
+from stemma.tokenizers.kernels.scan import code_point
+
+SMALL = 128
+"""Above so many bytes a word is merged with a heap."""
+
+SCRATCH = (4, SMALL + 16)
+"""The shape of what `merge_small` writes to."""
+
+AFTER_ANYTHING = np.int32(1 << 22)
+"""Added to a character's token that may be taken for its bytes after ASCII as well."""
+
+
+@kernel
+def merge_small(
+    data: Any,
+    start: int,
+    end: int,
+    byte_ids: Any,
+    byte_pairs: Any,
+    characters: Any,
+    pairs: Any,
+    results: Any,
+    ids: Any,
+    first: int,
+    scratch: Any,
+) -> int:
+    """Merge one word of up to 128 bytes by looking for the best pair again and again.
+
+    Every place keeps its pair's rank and itself in one number, so that the best pair is a minimum,
+    which the processor finds for sixteen places at a time.
+
+    Args:
+        data: the bytes of the text.
+        start: where the word begins.
+        end: where it ends.
+        byte_ids: the token of each byte.
+        byte_pairs: the rank of each pair of bytes, ``NEVER >> 7`` where they do not merge.
+        characters: see `index_characters`.
+        pairs: see `find_pair`.
+        results: the token that each merge makes.
+        ids: the tokens are written here ...
+        first: ... from here on.
+        scratch: int32, 4 x 144: pairs, tokens, and the places after and before each.
+
+    Returns:
+        The number of tokens.
+    """
+    best_of, token, after, before = scratch[0], scratch[1], scratch[2], scratch[3]
+    n = place_tokens(data, start, end, byte_ids, byte_pairs, characters, pairs, scratch)
+    padded = (n + 15) & ~15
+    for i in range(n - 1, padded):
+        put(best_of, i, NEVER)
+    count = n
+    while True:
+        best = NEVER
+        for i in range(padded):
+            best = min(best, at(best_of, i))
+        rank = best >> 7
+        if rank == NEVER >> 7:
+            break
+        i = np.intp(best & 127)
+        right = np.intp(at(after, i))
+        beyond = np.intp(at(after, right))
+        merged = at(results, rank)
+        put(token, i, merged)
+        put(after, i, np.int32(beyond))
+        put(best_of, right, NEVER)
+        count -= 1
+        if beyond < n:
+            put(before, beyond, np.int32(i))
+            rank = find_pair(pairs, merged, at(token, beyond))
+            put(best_of, i, min(rank, NEVER >> 7) << 7 | np.int32(i))
+        else:
+            put(best_of, i, NEVER)
+        left = np.intp(at(before, i))
+        if left >= 0:
+            rank = find_pair(pairs, at(token, left), merged)
+            put(best_of, left, min(rank, NEVER >> 7) << 7 | np.int32(left))
+    i = np.intp(0)
+    for k in range(count):
+        put(ids, first + k, at(token, i))
+        i = np.intp(at(after, i))
+    return count
+
+
+@kernel
+def place_tokens(
+    data: Any,
+    start: int,
+    end: int,
+    byte_ids: Any,
+    byte_pairs: Any,
+    characters: Any,
+    pairs: Any,
+    scratch: Any,
+) -> int:
+    """Put a word's bytes into their places, or its characters where they come to the same.
+
+    Args:
+        data: see `merge_small`, as for the others.
+        start: where the word begins.
+        end: where it ends.
+        byte_ids: the token of each byte.
+        byte_pairs: the rank of each pair of bytes.
+        characters: see `index_characters`.
+        pairs: see `find_pair`.
+        scratch: where they are put.
+
+    Returns:
+        The number of places.
+    """
+    best_of, token, after, before = scratch[0], scratch[1], scratch[2], scratch[3]
+    n = 0
+    i = np.intp(start)
+    after_byte = np.intp(-1)  # the byte before, where it stands for itself
+    after_ascii = False
+    while i < end:
+        byte = np.intp(at(data, i))
+        whole = np.int32(-1)
+        if byte >= 0xC0 and byte < 0xF0:
+            whole = at(characters, code_point(data, i))
+            if after_ascii and whole < AFTER_ANYTHING:
+                whole = np.int32(-1)
+        after_ascii = byte < 0x80
+        if whole >= 0:
+            put(token, n, whole & (AFTER_ANYTHING - 1))
+            i += 2 if byte < 0xE0 else 3
+            byte = np.intp(-1)
+        else:
+            put(token, n, at(byte_ids, byte))
+            i += 1
+        put(after, n, np.int32(n + 1))
+        put(before, n, np.int32(n - 1))
+        if n > 0:
+            if after_byte >= 0 and byte >= 0:
+                rank = at(byte_pairs, after_byte << 8 | byte)
+            else:
+                rank = find_pair(pairs, at(token, n - 1), at(token, n))
+            put(best_of, n - 1, min(rank, NEVER >> 7) << 7 | np.int32(n - 1))
+        after_byte = byte
+        n += 1
+    return n
+
+
+@kernel
+def merge_large(
+    data: Any,
+    start: int,
+    end: int,
+    byte_ids: Any,
+    pairs: Any,
+    results: Any,
+    ids: Any,
+    first: int,
+) -> int:
+    """`merge_small` in time n log n: a linked list of tokens, and a heap of the pairs in it.
+
+    A pair in the heap may have been changed by a merge beside it: then its rank is another.
+    """
+    n = end - start
+    tokens = np.empty(n, np.int32)
+    before = np.empty(n, np.int32)
+    after = np.empty(n, np.int32)
+    rank_at = np.empty(n, np.int32)
+    heap = np.empty(2 * n + 2, np.int64)  # rank and place in one number: lowest rank, then leftmost
+    size = 0
+    for i in range(n):
+        tokens[i] = byte_ids[data[start + i]]
+        before[i] = i - 1
+        after[i] = i + 1
+    for i in range(n):
+        rank_at[i] = find_pair(pairs, tokens[i], tokens[i + 1]) if i + 1 < n else NEVER
+        if rank_at[i] != NEVER:
+            size = _push(heap, size, np.int64(rank_at[i]) << 32 | i)
+    while size > 0:
+        best, i = heap[0] >> 32, heap[0] & 0xFFFFFFFF
+        size = _pop(heap, size)
+        if tokens[i] < 0 or rank_at[i] != best:
+            continue
+        right = after[i]
+        beyond = after[right]
+        tokens[i] = results[best]
+        tokens[right] = -1
+        after[i] = beyond
+        if beyond < n:
+            before[beyond] = i
+        if size + 2 > heap.size:  # a merge takes one pair out and puts up to two in
+            heap = np.concatenate((heap, np.empty_like(heap)))
+        rank_at[i] = find_pair(pairs, tokens[i], tokens[beyond]) if beyond < n else NEVER
+        if rank_at[i] != NEVER:
+            size = _push(heap, size, np.int64(rank_at[i]) << 32 | i)
+        left = before[i]
+        if left >= 0:
+            rank_at[left] = find_pair(pairs, tokens[left], tokens[i])
+            if rank_at[left] != NEVER:
+                size = _push(heap, size, np.int64(rank_at[left]) << 32 | left)
+    n_ids = 0
+    for i in range(n):
+        if tokens[i] >= 0:
+            ids[first + n_ids] = tokens[i]
+            n_ids += 1
+    return n_ids
+
+
+@kernel
+def _push(heap: Any, size: int, value: int) -> int:
+    """Put a number into a heap whose smallest is on top; returns its new size."""
+    i = size
+    while i > 0:
+        parent = (i - 1) >> 1
+        if heap[parent] <= value:
+            break
+        heap[i] = heap[parent]
+        i = parent
+    heap[i] = value
+    return size + 1
+
+
+@kernel
+def _pop(heap: Any, size: int) -> int:
+    """Take the smallest number out of a heap; returns its new size."""
+    size -= 1
+    value = heap[size]
+    i = 0
+    while 2 * i + 1 < size:
+        child = 2 * i + 1
+        if child + 1 < size and heap[child + 1] < heap[child]:
+            child += 1
+        if value <= heap[child]:
+            break
+        heap[i] = heap[child]
+        i = child
+    heap[i] = value
+    return size

@@ -1,0 +1,231 @@
+"""What merging needs of a vocabulary: the pairs ever merged, and the characters merged first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stemma.tokenizers.kernels import kernel
+from stemma.tokenizers.kernels.merge_table import (
+    EMPTY,
+    NEVER,
+    SIEVE,
+    WIDE_ID_BITS,
+    add_pair,
+    find_pair,
+)
+from stemma.tokenizers.kernels.merging import (
+    AFTER_ANYTHING,
+    SCRATCH,
+    SMALL,
+    merge_large,
+    merge_small,
+)
+from stemma.tokenizers.kernels.vocabulary import find_whole
+
+
+@kernel
+def index_ranks(
+    spelled: Any, offsets: Any, learned: Any, whole: Any, byte_ids: Any, pairs: Any, results: Any
+) -> Any:
+    """Fill the table of `find_pair` by tiktoken's rule: a pair's rank is the id its bytes spell.
+
+    Many pairs may spell a token, but only one of them is ever merged into it: the bytes between two
+    edges are merged as if they stood alone, so that the last merge is the one by which the token's
+    own bytes become one. For most tokens that is found with the pairs of lower ranks.
+
+    Args:
+        spelled: the bytes of all tokens.
+        offsets: where each token begins in ``spelled``.
+        learned: the ids, rising.
+        whole: see `find_whole`.
+        byte_ids: the id of each byte.
+        pairs: uint64, all ones; room for twice as many pairs.
+        results: 0, 1, 2, ...
+
+    Returns:
+        The tokens that lower ranks alone do not make; some of them nothing makes.
+    """
+    ids = np.empty(SMALL, np.int32)
+    scratch = np.empty(SCRATCH, np.int32)
+    byte_pairs = np.full(1 << 16, NEVER >> 7, np.int32)
+    characters = np.full(1 << 16, -1, np.int32)
+    irregular = np.empty(learned.size, np.int32)
+    n_irregular = 0
+    for token in learned:
+        start, end = offsets[token], offsets[token + 1]
+        if end - start < 2:
+            continue
+        n = 0
+        if end - start <= SMALL:
+            n = merge_small(
+                spelled,
+                start,
+                end,
+                byte_ids,
+                byte_pairs,
+                characters,
+                pairs,
+                results,
+                ids,
+                0,
+                scratch,
+            )
+        if n == 2:
+            add_pair(pairs, ids[0], ids[1], token)
+            if end - start == 2:
+                byte_pairs[np.intp(spelled[start]) << 8 | np.intp(spelled[start + 1])] = token
+        else:
+            irregular[n_irregular] = token
+            n_irregular += 1
+    for token in irregular[:n_irregular]:
+        middle = last_edge(spelled, offsets[token], offsets[token + 1], whole, offsets)
+        if middle >= 0:
+            left = find_whole(whole, spelled, offsets[token], middle, spelled, offsets)
+            right = find_whole(whole, spelled, middle, offsets[token + 1], spelled, offsets)
+            add_pair(pairs, left, right, token)
+    return irregular[:n_irregular]
+
+
+@kernel
+def last_edge(spelled: Any, start: int, end: int, whole: Any, offsets: Any) -> int:
+    """Where the last edge stood before the bytes ``start:end`` became one token; -1 if never.
+
+    Follows tiktoken's rule to the letter, by looking up joined bytes.
+    """
+    edges = np.arange(start, end + 1)
+    n = end - start
+    while n > 1:
+        best = -1
+        place = 0
+        for i in range(n - 1):
+            token = find_whole(whole, spelled, edges[i], edges[i + 2], spelled, offsets)
+            if token >= 0 and (best < 0 or token < best):
+                best = token
+                place = i
+        if best < 0:
+            return -1
+        if n == 2:
+            return edges[1]
+        for i in range(place + 1, n):
+            edges[i] = edges[i + 1]
+        n -= 1
+    return -1
+
+
+@kernel
+def unreachable(
+    candidates: Any,
+    spelled: Any,
+    offsets: Any,
+    byte_ids: Any,
+    byte_pairs: Any,
+    characters: Any,
+    pairs: Any,
+    results: Any,
+) -> Any:
+    """Those of some tokens that merging does not make out of their own bytes."""
+    found = np.empty(candidates.size, np.int32)
+    n_found = 0
+    scratch = np.empty(SCRATCH, np.int32)
+    longest = 1
+    for token in candidates:
+        longest = max(longest, offsets[token + 1] - offsets[token])
+    ids = np.empty(longest, np.int32)
+    for token in candidates:
+        start, end = offsets[token], offsets[token + 1]
+        if end - start <= SMALL:
+            n = merge_small(
+                spelled,
+                start,
+                end,
+                byte_ids,
+                byte_pairs,
+                characters,
+                pairs,
+                results,
+                ids,
+                0,
+                scratch,
+            )
+        else:
+            n = merge_large(spelled, start, end, byte_ids, pairs, results, ids, 0)
+        if n != 1 or ids[0] != token:
+            found[n_found] = token
+            n_found += 1
+    return found[:n_found]
+
+
+@kernel
+def index_characters(
+    pairs: Any,
+    results: Any,
+    byte_ids: Any,
+    byte_pairs: Any,
+    spelled: Any,
+    offsets: Any,
+    characters: Any,
+) -> None:
+    """Find the characters of two and three bytes that become one token before anything else.
+
+    The bytes of such a character are merged at ranks lower than those of all pairs that hold a part
+    of it and something outside: whatever stands beside it, they come first, and one may begin with
+    that token in place of the bytes.
+
+    Args:
+        pairs: see `find_pair`.
+        results: the token that each merge makes.
+        byte_ids: the token of each byte.
+        byte_pairs: see `merge_small`.
+        spelled: the bytes of all tokens.
+        offsets: where each token begins in ``spelled``.
+        characters: int32 of 65,536; the token of each such character is written here, -1 for
+            others. ``AFTER_ANYTHING`` is added if ASCII may stand before it as well.
+    """
+    n_tokens = offsets.size - 1
+    from_left = np.full(n_tokens, NEVER, np.int32)  # merged with what ends in no ASCII before it
+    from_ascii = np.full(n_tokens, NEVER, np.int32)
+    from_right = np.full(n_tokens, NEVER, np.int32)
+    low = (np.uint64(1) << WIDE_ID_BITS) - np.uint64(1)
+    for entry in pairs[SIEVE:]:
+        if entry == EMPTY:
+            continue
+        left = np.intp(entry >> (WIDE_ID_BITS + WIDE_ID_BITS))
+        right = np.intp(entry >> WIDE_ID_BITS & low)
+        rank = np.int32(entry & low)
+        from_right[left] = min(from_right[left], rank)
+        if spelled[offsets[left + 1] - 1] < 0x80:
+            from_ascii[right] = min(from_ascii[right], rank)
+        else:
+            from_left[right] = min(from_left[right], rank)
+    parts = np.empty(3, np.int32)
+    for code in range(0x80, 0x10000):
+        characters[code] = -1
+        if code < 0x800:
+            n = 2
+            parts[0], parts[1] = byte_ids[0xC0 | code >> 6], byte_ids[0x80 | code & 0x3F]
+        else:
+            n = 3
+            parts[0], parts[1] = byte_ids[0xE0 | code >> 12], byte_ids[0x80 | code >> 6 & 0x3F]
+            parts[2] = byte_ids[0x80 | code & 0x3F]
+        highest = np.int32(-1)
+        outside = NEVER
+        ascii_before = NEVER
+        while n > 1:
+            outside = min(outside, from_left[parts[0]], from_right[parts[n - 1]])
+            ascii_before = min(ascii_before, from_ascii[parts[0]])
+            best, place = find_pair(pairs, parts[0], parts[1]), 0
+            if n == 3:
+                other = find_pair(pairs, parts[1], parts[2])
+                if other < best:
+                    best, place = other, 1
+            if best == NEVER:
+                break
+            highest = max(highest, best)
+            parts[place] = results[best]
+            if place == 0 and n == 3:
+                parts[1] = parts[2]
+            n -= 1
+        if n == 1 and highest < outside:
+            characters[code] = parts[0] + (AFTER_ANYTHING if highest < ascii_before else 0)

@@ -1,0 +1,186 @@
+"""The kernels against the readable way and tiktoken, on random vocabularies and texts."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import tiktoken
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stemma.tokenizers import ByteLevelBPE, bpe_compiled, gpt2
+from stemma.tokenizers.bpe_merge import SpelledRanks, merge_long_word, merge_word
+from stemma.tokenizers.scan.patterns import rule
+
+RandomTexts = Callable[[int, int], Iterator[str]]
+BYTES = [bytes([value]) for value in range(256)]
+
+
+def random_ranks(generator: random.Random, n: int) -> dict[bytes, int]:
+    """Bytes and random strings in random order, as no trainer would put them."""
+    tokens = set(BYTES)
+    while len(tokens) < 256 + n:
+        tokens.add("".join(generator.choices("ab é", k=generator.randint(2, 6))).encode())
+    order = sorted(tokens)
+    generator.shuffle(order)
+    return {token: i for i, token in enumerate(order)}
+
+
+def random_merges(generator: random.Random, n: int) -> tuple[list[bytes], list[tuple[int, int]]]:
+    """Merges of random tokens, of which some spell what others spell."""
+    spellings = list(BYTES)
+    merges: dict[tuple[int, int], None] = {}
+    while len(merges) < n:
+        known = [97, 98, 32, *range(256, len(spellings))]
+        pair = (generator.choice(known), generator.choice(known))
+        joined = spellings[pair[0]] + spellings[pair[1]]
+        if pair in merges or len(joined) > 9:
+            continue
+        merges[pair] = None
+        if joined not in spellings:
+            spellings.append(joined)
+    order = list(merges)
+    generator.shuffle(order)
+    return spellings, order
+
+
+def readably(tokenizer: ByteLevelBPE, text: str) -> list[int]:
+    return [id_ for word in tokenizer._splitter.split(text) for id_ in tokenizer._encode_word(word)]
+
+
+def texts_for(generator: random.Random, n: int) -> list[str]:
+    return ["".join(generator.choices("aaabbb éc\n", k=generator.randint(0, 40))) for _ in range(n)]
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_random_ranks_give_tiktokens_ids(seed: int) -> None:
+    generator = random.Random(seed)
+    ranks = random_ranks(generator, generator.randint(0, 120))
+    ours = ByteLevelBPE.from_ranks(ranks, {}, pattern="gpt2")
+    theirs = tiktoken.Encoding(
+        "random", pat_str=rule("gpt2")[0], mergeable_ranks=ranks, special_tokens={}
+    )
+    for text in [*texts_for(generator, 60), "ab" * 90, "a" * 400]:
+        expected = theirs.encode_ordinary(text)
+        assert readably(ours, text) == expected
+        assert ours._compiled.encode(text.encode()).tolist() == expected
+
+
+@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("whole_words", [False, True])
+def test_random_merges_give_the_ids_of_the_readable_way(seed: int, whole_words: bool) -> None:
+    generator = random.Random(seed)
+    spellings, merges = random_merges(generator, generator.randint(1, 60))
+    tokenizer = ByteLevelBPE(spellings, merges, whole_words=whole_words)
+    for text in [*texts_for(generator, 60), "ab" * 90, "a" * 400, "ba" * 4000]:
+        assert tokenizer._compiled.encode(text.encode()).tolist() == readably(tokenizer, text)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_merges_found_from_ranks_are_the_only_ones_ever_used(seed: int) -> None:
+    generator = random.Random(seed)
+    ranks = random_ranks(generator, 80)
+    by_rank = ByteLevelBPE.from_ranks(ranks, {}, pattern="gpt2")
+    every_pair = SpelledRanks(by_rank._spellings, ranks)
+    few = {
+        pair: ranks[by_rank._spellings[pair[0]] + by_rank._spellings[pair[1]]]
+        for pair in by_rank.merges
+    }
+    assert len(few) <= 80
+    for text in texts_for(generator, 200):
+        ids = [ranks[bytes([byte])] for byte in text.encode()]
+        results = range(len(ranks))
+        merged = merge_word(list(ids), few, results)
+        assert merged == merge_word(list(ids), every_pair, results)
+        assert merged == merge_long_word(list(ids), every_pair, results)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_gpt2_in_both_ways(text: str) -> None:
+    compiled = gpt2()._compiled
+    assert compiled.encode(text.encode()).tolist() == readably(gpt2(), text)
+
+
+def test_words_of_every_length_are_told_apart() -> None:
+    """Zero bytes and lengths about the edges of the cache's entries; twice, so that it answers."""
+    words = ["\0" * n for n in range(1, 80)] + ["a" * n for n in range(1, 80)]
+    words += ["q" * n + "\0" for n in range(1, 80)]
+    for _ in range(2):
+        for word in words:
+            assert gpt2()._compiled.encode(word.encode()).tolist() == readably(gpt2(), word)
+
+
+def test_a_full_cache_forgets_and_is_right(
+    random_texts: RandomTexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bpe_compiled, "CACHE_BYTES", 64 * 8)
+    compiled = bpe_compiled.CompiledBPE(
+        bpe_compiled.Vocabulary(
+            gpt2()._spellings,
+            np.arange(50256, dtype=np.int32),
+            gpt2().merges,
+            gpt2()._results,
+            False,
+        ),
+        gpt2()._splitter,
+    )
+    for text in random_texts(300, 12):
+        assert compiled.encode(text.encode()).tolist() == readably(gpt2(), text)
+
+
+def test_a_hash_that_collides_takes_no_word_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long words are found by a hash of theirs; the tokens found must spell the word."""
+    a, b = "x" * 20, "y" * 20
+    compiled = gpt2()._compiled
+    compiled.encode(a.encode())
+    desk = compiled._desks[-1]
+    entries = desk.cache.reshape(-1, 16)
+    hashed = [compiled._words.hash_long(_padded(word), 0, 20) for word in (a, b)]
+    held = np.flatnonzero(entries.view(np.uint64)[:, 0] == hashed[0])
+    assert held.size == 1
+    # Put the entry of a where b is sought, under b's hash.
+    compiled.encode(b.encode())
+    where = np.flatnonzero(entries.view(np.uint64)[:, 0] == hashed[1])
+    entries[where[0], 4:] = entries[held[0], 4:]
+    assert compiled.encode(b.encode()).tolist() == readably(gpt2(), b)
+
+
+def _padded(word: str) -> np.ndarray:
+    return np.frombuffer(word.encode() + bytes(16), np.uint8)
+
+
+def test_a_batch_is_every_text_by_itself(random_texts: RandomTexts) -> None:
+    texts = [*random_texts(2000, 13), "", "a" * 300_000, "", "b c " * 100_000, "x"]
+    expected = [gpt2()._compiled.encode(text.encode()).tolist() for text in texts]
+    for threads in (1, 2, 5):
+        found = gpt2().encode_batch(texts, threads=threads)
+        assert [ids.tolist() for ids in found] == expected
+
+
+def test_threads_do_not_disturb_each_other(random_texts: RandomTexts) -> None:
+    texts = ["".join(random_texts(300, seed)) for seed in range(24)]
+    expected = [gpt2()._compiled.encode(text.encode()).tolist() for text in texts]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda text: gpt2()._compiled.encode(text.encode()), texts * 4))
+    assert [ids.tolist() for ids in found] == expected * 4
+
+
+def test_decoding_by_kernel(random_texts: RandomTexts) -> None:
+    text = "".join(random_texts(3000, 14)) + "".join(map(chr, range(0x20, 0xD7FF, 7)))
+    ids = gpt2()._compiled.encode(text.encode())
+    assert gpt2()._compiled.decode(ids) == text.encode()
+    every = np.arange(50257, dtype=np.int32)
+    assert gpt2()._compiled.decode(every) == b"".join(gpt2()._spellings)
+
+
+def test_spans_are_the_bytes_of_the_tokens(random_texts: RandomTexts) -> None:
+    for text in random_texts(200, 15):
+        ids, spans = gpt2().encode_with_offsets(text)
+        data = text.encode()
+        assert [data[a:b] for a, b in spans.tolist()] == [gpt2().token_bytes(i) for i in ids]
+        assert ids.tolist() == gpt2().encode(text).tolist()
