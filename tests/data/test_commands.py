@@ -29,6 +29,17 @@ def run(monkeypatch: pytest.MonkeyPatch, tokenizer: object) -> Run:
     return invoke
 
 
+def test_encode_then_verify(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("A line of text.\n" * 100)
+    arguments = ["encode", str(path), "--tokenizer", "gpt2", "--output", str(tmp_path / "out")]
+    result = CliRunner().invoke(commands.app, arguments, catch_exceptions=False)
+    line = f"{tmp_path}/out: 1 documents, 1,600 bytes, 601 tokens (2.66 bytes per token)"
+    assert result.output.splitlines() == [line]
+    verified = CliRunner().invoke(commands.app, ["verify", str(tmp_path / "out")])
+    assert verified.output.splitlines() == [line]
+
+
 def test_prepare_then_verify(run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("A line of text.\n" * 100)
     output = tmp_path / "out"

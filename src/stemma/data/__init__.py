@@ -22,6 +22,7 @@ _PUBLIC = {
     "TokenArray": "stemma.data.tokens",
     "TokenShards": "stemma.data.shards",
     "TokenSource": "stemma.data.tokens",
+    "encode_file": "stemma.data.streaming",
     "open_prepared": "stemma.data.prepare",
     "read_documents": "stemma.data.sources",
     "shipped_corpora": "stemma.data.corpus",
@@ -45,6 +46,7 @@ __all__ = [
     "TokenArray",
     "TokenShards",
     "TokenSource",
+    "encode_file",
     "open_prepared",
     "read_documents",
     "shipped_corpora",
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
     from stemma.data.shards import TokenShards, write_shards
     from stemma.data.sources import Document, read_documents
     from stemma.data.split import Assigned, split_documents, train_and_held_out
+    from stemma.data.streaming import encode_file
     from stemma.data.tokens import TokenArray, TokenSource
     from stemma.data.windows import IGNORE_INDEX, PackedDocuments, SlidingWindows
 

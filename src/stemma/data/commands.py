@@ -55,6 +55,27 @@ def prepare(
 
 
 @app.command()
+def encode(
+    file: Annotated[
+        Path, typer.Argument(help="UTF-8 text of any size, also .gz, .xz, .bz2; - for stdin.")
+    ],
+    *,
+    tokenizer: Annotated[
+        str, typer.Option(help="A tokenizer directory, a tokenizer.json, or gpt2.")
+    ],
+    output: Annotated[Path, typer.Option(help="Directory of shards to make; it must not exist.")],
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="How many encode; one a processor by default.")
+    ] = None,
+) -> None:
+    """Encode one text file of any size into shards, without a split."""
+    from stemma.data.streaming import encode_file
+
+    encoder = _load_tokenizer(tokenizer)
+    _report(encode_file(file, encoder, output, threads=threads, progress=_progress()))
+
+
+@app.command()
 def verify(
     directory: Annotated[Path, typer.Argument(help="What `stemma data prepare` made.")],
 ) -> None:

@@ -9,7 +9,7 @@ import io
 import lzma
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import IO
@@ -73,6 +73,36 @@ def split_pieces(pieces: Iterator[str], separator: str) -> Iterator[str]:
         held.append(rest[:cut])
         tail = rest[cut:]
     yield "".join([*held, tail])
+
+
+def stream_pieces(pieces: Iterable[str], separator: str) -> Iterator[Iterator[str]]:
+    """`split_pieces` for parts that are larger than memory: each part is a stream of its own.
+
+    A part must be read to its end before the next one is asked for.
+    """
+    source = iter(pieces)
+    overlap = len(separator) - 1
+    rest: str | None = ""
+
+    def part() -> Iterator[str]:
+        nonlocal rest
+        while rest is not None:
+            found = rest.find(separator)
+            if found >= 0:
+                head, rest = rest[:found], rest[found + len(separator) :]
+                yield head
+                return
+            # A separator may begin in this piece and end in the next one.
+            cut = max(0, len(rest) - overlap)
+            head, tail = rest[:cut], rest[cut:]
+            if head:
+                yield head
+            following = next(source, None)
+            rest = tail + following if following is not None else None
+        yield tail
+
+    while rest is not None:
+        yield part()
 
 
 def origin_of(path: Path) -> str:

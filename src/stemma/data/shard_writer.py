@@ -71,7 +71,11 @@ class ShardWriter:
 
     def add(self, document: Document) -> None:
         """Append one document and its end-of-text token."""
-        ids = encode_document(document, self._tokenizer)
+        self.append(encode_document(document, self._tokenizer))
+        self.end_document(document.n_bytes)
+
+    def append(self, ids: Ids) -> None:
+        """Append ids of a document that comes in pieces; `end_document` closes it."""
         with disk_errors(self.directory):
             while ids.size:
                 room = self._shard_tokens - self._shard.n_items
@@ -82,8 +86,16 @@ class ShardWriter:
                 self._shard.write(ids[:room])
                 self.n_tokens += min(room, ids.size)
                 ids = ids[room:]
+
+    def end_document(self, n_bytes: int) -> None:
+        """Close a document whose ids, end-of-text token included, were appended.
+
+        Args:
+            n_bytes: length of its text in UTF-8.
+        """
+        with disk_errors(self.directory):
             self.n_documents += 1
-            self.n_bytes += document.n_bytes
+            self.n_bytes += n_bytes
             self._write_offsets()
 
     def __exit__(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -31,6 +31,15 @@ class Encoder(Protocol):
 
     def encode(self, text: str) -> NDArray[np.int32]:
         """Ids of a text, in which special tokens are plain text."""
+
+
+class StreamEncoder(Encoder, Protocol):
+    """An encoder of texts that come in pieces."""
+
+    def encode_chunks(
+        self, chunks: Iterable[str], *, threads: int | None = 1
+    ) -> Iterator[NDArray[np.int32]]:
+        """The ids of the pieces' whole, a stretch at a time."""
 
 
 @runtime_checkable
