@@ -1,14 +1,23 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stemma.errors import TokenizerError
-from stemma.tokenizers.bpe_train import count_words, learn_merges
+from stemma.tokenizers.bpe_basic import BasicBPE
+from stemma.tokenizers.bpe_train import (
+    Sequences,
+    check_vocab_size,
+    learn_merges,
+    merge_sequences,
+    spellings_learned,
+    too_little_text,
+)
 
 BYTES = [bytes([value]) for value in range(256)]
 
@@ -45,15 +54,75 @@ def naive(words: dict[str, int], wanted: int, least: int) -> tuple[list[bytes], 
     return tokens[256:], merges
 
 
-def test_sennrichs_example_by_hand() -> None:
-    """low 5, lower 2, newest 6, widest 3 (arXiv:1508.07909, algorithm 1, without its </w>).
+@pytest.fixture(params=[False, True], ids=["readable", "kernels"])
+def _each_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stemma.tokenizers.kernels.worth", lambda n_bytes: request.param)
 
-    es 9 (st also 9, but e < s), es+t 9; then lo 7 (ow also 7), lo+w 7; then newest: e+w, n+ew,
-    new+est 6 each, of which e+w has the smallest ids.
-    """
-    words = {"low": 5, "lower": 2, "newest": 6, "widest": 3}
-    learned, _ = learn_merges(words, BYTES, 7, min_frequency=2)
-    assert learned == [b"es", b"est", b"lo", b"low", b"ew", b"new", b"newest"]
+
+@pytest.mark.usefixtures("_each_way")
+class TestByHand:
+    def test_sennrichs_example(self) -> None:
+        """low 5, lower 2, newest 6, widest 3 (arXiv:1508.07909, algorithm 1, without its </w>).
+
+        es 9 (st also 9, but e < s), es+t 9; then lo 7 (ow also 7), lo+w 7; then newest: e+w, n+ew,
+        new+est 6 each, of which e+w has the smallest ids.
+        """
+        words = {"low": 5, "lower": 2, "newest": 6, "widest": 3}
+        learned, _ = learn_merges(words, BYTES, 7, min_frequency=2)
+        assert learned == [b"es", b"est", b"lo", b"low", b"ew", b"new", b"newest"]
+
+    def test_a_run_holds_a_pair_at_every_place(self) -> None:
+        """aaaaa: aa 4 times; then aa aa a: (a2, a2) and (a2, a) once each, the smaller id first.
+
+        bc 3 times comes after aa, though only 2 of its 4 can be merged.
+        """
+        words = {"aaaaa": 1, "bc": 3}
+        learned, merges = learn_merges(words, BYTES, 4, min_frequency=1)
+        assert learned == [b"aa", b"bc", b"aaa", b"aaaaa"]
+        assert merges == [(97, 97), (98, 99), (256, 97), (256, 258)]
+
+    def test_a_pair_that_spells_a_known_token_makes_that_token(self) -> None:
+        learned, merges = learn_merges({"abc": 2}, [*BYTES, b"ab"], 1, min_frequency=1)
+        assert (learned, merges) == ([b"abc"], [(97, 98), (256, 99)])
+
+    def test_a_token_made_twice_gathers_its_pairs(self) -> None:
+        """Ids spell a, b, ab, c; words ab+c 3, a+b+c 2: (ab, c) rises from 3 to 5 by the merge.
+
+        First (ab, c) 3. With a+b+c 4 instead: (a, b) 4 is merged to ab; then (ab, c) is 7.
+        """
+        spellings = [b"a", b"b", b"ab", b"c"]
+        words = Sequences.of({(2, 3): 3, (0, 1, 3): 4})
+        merges = merge_sequences(words, spellings, 1, min_frequency=1)
+        assert merges.tolist() == [[0, 1, 2], [2, 3, 4]]
+        assert merge_sequences(words, spellings, 1, min_frequency=7).size == 0
+        assert spellings_learned(spellings, merges) == [b"abc"]
+
+    def test_without_spellings_every_pair_makes_a_token(self) -> None:
+        words = Sequences.of({(2, 3): 3, (0, 1, 3): 4})
+        merges = merge_sequences(words, 4, 9, min_frequency=1)
+        assert merges.tolist() == [[0, 1, 4], [4, 3, 5], [2, 3, 6]]
+
+    def test_no_words(self) -> None:
+        assert learn_merges({}, BYTES, 5, min_frequency=1) == ([], [])
+        assert learn_merges({"a": 7, "": 3}, BYTES, 5, min_frequency=1) == ([], [])
+        assert merge_sequences(Sequences.of({}), 0, 5, min_frequency=1).shape == (0, 3)
+
+    def test_words_that_do_not_occur_count_for_nothing(self) -> None:
+        words = {"abab": 0, "": 0, "cab": 2, "abc": 0}
+        learned, merges = learn_merges(words, BYTES, 9, min_frequency=0)
+        assert (learned, merges) == ([b"ab", b"cab"], [(97, 98), (99, 256)])
+
+    def test_none_wanted(self) -> None:
+        assert learn_merges({"ab": 9}, BYTES, 0, min_frequency=1) == ([], [])
+
+    def test_progress_reaches_the_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen: list[tuple[int, int]] = []
+        learn_merges({"abc": 2}, BYTES, 5, min_frequency=1, progress=lambda *n: seen.append(n))
+        assert seen == [(2, 5)]
+        monkeypatch.setattr("stemma.tokenizers.bpe_train.PROGRESS_SECONDS", -1.0)
+        learn_merges({"abc": 2}, BYTES, 2, min_frequency=1, progress=lambda *n: seen.append(n))
+        assert seen[-1] == (2, 2)
+        assert len(seen) > 2
 
 
 @given(
@@ -65,22 +134,36 @@ def test_the_naive_trainer_learns_the_same(words: dict[str, int], wanted: int, l
     assert learn_merges(words, BYTES, wanted, min_frequency=least) == naive(words, wanted, least)
 
 
-def test_a_pair_that_spells_a_known_token_makes_that_token() -> None:
-    learned, merges = learn_merges({"abc": 2}, [*BYTES, b"ab"], 1, min_frequency=1)
-    assert (learned, merges) == ([b"abc"], [(97, 98), (256, 99)])
+@given(st.lists(st.text("abc", max_size=30), max_size=6), st.integers(0, 20), st.integers(1, 3))
+def test_gages_trainer_learns_the_same(texts: list[str], wanted: int, least: int) -> None:
+    """Where every text is one word, and the ids of bytes are their values."""
+    basic = BasicBPE.train(
+        texts, 256 + wanted, special_tokens=[], min_frequency=least, allow_fewer=True
+    )
+    _, merges = learn_merges(Counter(texts), BYTES, wanted, min_frequency=least)
+    assert merges == list(basic.merges)
 
 
-def test_words_are_counted_over_documents_and_special_tokens_are_not() -> None:
-    counts = count_words(iter(["a b<|x|> b", " b"]), ["<|x|>"])
-    assert counts == {"a": 1, " b": 3}
+@given(
+    st.dictionaries(st.text("abcd", min_size=1, max_size=9), st.integers(1, 3), max_size=20),
+    st.randoms(use_true_random=False),
+)
+def test_the_order_of_words_does_not_matter(words: dict[str, int], chance: random.Random) -> None:
+    mixed = dict(chance.sample(list(words.items()), len(words)))
+    learned = learn_merges(words, BYTES, 30, min_frequency=1)
+    assert learn_merges(mixed, BYTES, 30, min_frequency=1) == learned
 
 
-def test_a_bad_document_is_named() -> None:
-    with pytest.raises(TokenizerError, match="document 1: the text holds a lone surrogate"):
-        count_words(["good", "bad \udc80"], [])
+def test_sequences_are_what_they_are_made_of() -> None:
+    words = {(1, 2, 3): 4, (): 1, (5,): 7}
+    assert list(Sequences.of(words)) == [([1, 2, 3], 4), ([], 1), ([5], 7)]
+    assert Sequences.of(words).ids.dtype == np.int32
 
 
-def test_progress_reaches_the_end() -> None:
-    seen: list[tuple[int, int]] = []
-    learn_merges({"abc": 2}, BYTES, 2, min_frequency=1, progress=lambda *n: seen.append(n))
-    assert seen == [(1, 2), (2, 2)]
+def test_a_vocabulary_too_small_or_too_large_is_refused() -> None:
+    check_vocab_size(257, ["<|x|>"])
+    with pytest.raises(Exception, match=r"256 is too small: 256 bytes and <\|x\|> take 257"):
+        check_vocab_size(256, ["<|x|>"])
+    error = str(too_little_text(3, 10, 266, 2))
+    assert "needs 10 merges, but the text gives 3" in error
+    assert "at most 259" in error

@@ -1,99 +1,222 @@
-"""Learning merges from the words of a text, at a speed that real text needs.
+"""Learning merges from the words of a text.
 
 The rule is that of `BasicBPE.train`, within words: merge the commonest pair, of equally common ones
 that with the smallest ids. Instead of counting all pairs again after each merge, the counts are
-kept, and only those words are looked at that hold the pair.
+kept, and only those words are looked at that hold the pair. `PairTable` does this readably; what
+learns from much text is `kernels.bpe_train`, with the same result.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stemma.errors import TokenizerError
+from stemma.tokenizers import kernels
 from stemma.tokenizers.bpe_merge import Pair, replace_pair
-from stemma.tokenizers.pretokenize import split_words
-from stemma.tokenizers.special import SpecialTokens
-from stemma.tokenizers.tokenizer import check_documents, check_text
+from stemma.tokenizers.word_counts import WordCounts, count_words
+
+__all__ = [
+    "PairTable",
+    "Progress",
+    "Sequences",
+    "check_vocab_size",
+    "count_words",
+    "learn_merges",
+    "learn_readably",
+    "merge_sequences",
+    "spellings_learned",
+    "too_little_text",
+]
 
 Progress = Callable[[int, int], object]
-"""Called with the number of merges learned and the number wanted."""
+"""Called with the number of tokens learned and the number wanted."""
+
+PROGRESS_SECONDS = 0.1
+"""How often progress is told, and Ctrl-C is heard."""
 
 
-def count_words(documents: Iterable[str], special_tokens: Iterable[str]) -> Counter[str]:
-    """How often each word occurs; a special token's name in a text only ends a word.
+@dataclass(frozen=True)
+class Sequences:
+    """What merges are learned from: words as sequences of ids, whatever the ids stand for.
 
-    Raises:
-        TokenizerError: if a text holds a lone surrogate; the message names the document.
+    Args:
+        ids: of all words, one after another, int32 of shape (n,).
+        ends: where each word ends in ``ids``, int64 of shape (n_words,).
+        counts: how often each word occurs, int64 of shape (n_words,).
     """
-    special = SpecialTokens({name: i for i, name in enumerate(special_tokens)})
-    counts: Counter[str] = Counter()
-    for number, text in enumerate(check_documents(documents)):
-        try:
-            check_text(text)
-        except TokenizerError as error:
-            raise TokenizerError(error.what, where=f"document {number}", cure=error.cure) from None
-        for part in special.split(text, "all"):
-            if isinstance(part, str):
-                for words in split_words(part):
-                    counts.update(words)
-    return counts
+
+    ids: NDArray[np.int32]
+    ends: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, words: Mapping[Sequence[int], int]) -> Sequences:
+        """From sequence of ids -> count."""
+        ends = np.cumsum([len(ids) for ids in words], dtype=np.int64)
+        ids = np.fromiter((id_ for ids in words for id_ in ids), np.int32)
+        return cls(ids, ends, np.fromiter(words.values(), np.int64, len(words)))
+
+    def occurring(self) -> Sequences:
+        """Without the words whose count is 0."""
+        kept = self.counts > 0
+        if kept.all():
+            return self
+        lengths = np.diff(self.ends, prepend=0)
+        ids = self.ids[np.repeat(kept, lengths)]
+        return Sequences(ids, np.cumsum(lengths[kept]), self.counts[kept])
+
+    def __iter__(self) -> Iterator[tuple[list[int], int]]:
+        """Each word's ids and its count."""
+        start = 0
+        for end, count in zip(self.ends.tolist(), self.counts.tolist(), strict=True):
+            yield self.ids[start:end].tolist(), count
+            start = end
 
 
 def learn_merges(
-    words: Mapping[str, int],
+    words: WordCounts | Mapping[str, int],
     spellings: Sequence[bytes],
     wanted: int,
     *,
     min_frequency: int,
     progress: Progress | None = None,
 ) -> tuple[list[bytes], list[Pair]]:
-    """Learn merges until there are ``wanted`` new tokens, or no pair is common enough.
+    """Learn merges of bytes until there are ``wanted`` new tokens, or no pair is common enough.
 
     Args:
-        words: word -> count.
-        spellings: the 256 bytes in the order of their ids.
+        words: their counts, see `count_words`.
+        spellings: the tokens there are, the 256 bytes among them, in the order of their ids.
         wanted: number of tokens to add.
         min_frequency: a rarer pair is not merged.
-        progress: see `Progress`.
+        progress: see `Progress`; called every tenth of a second and at the end.
 
     Returns:
-        The spellings of the new tokens, and the merges in the order learned. There may be more
-        merges than tokens: two pairs that spell the same make the same token.
+        The spellings of the new tokens, and the merges in the order learned. There are more merges
+        than tokens where two pairs spell the same, and make the same token. From bytes alone that
+        does not come about: a token's bytes have been merged alike wherever it stands.
     """
-    known = {spelling: id_ for id_, spelling in enumerate(spellings)}
+    if not isinstance(words, WordCounts):
+        words = WordCounts.of(words)
+    id_of = {spelling: id_ for id_, spelling in enumerate(spellings)}
+    byte_ids = np.array([id_of[bytes([value])] for value in range(256)], np.int32)
+    sequences = Sequences(byte_ids[words.data], words.ends, words.counts)
+    merges = merge_sequences(
+        sequences, spellings, wanted, min_frequency=min_frequency, progress=progress
+    )
+    pairs = list(zip(merges[:, 0].tolist(), merges[:, 1].tolist(), strict=True))
+    return spellings_learned(spellings, merges), pairs
+
+
+def spellings_learned(spellings: Sequence[bytes], merges: NDArray[np.int32]) -> list[bytes]:
+    """What the new tokens of `merge_sequences` spell, in the order of their ids."""
     learned = list(spellings)
-    merges: list[Pair] = []
-    table = PairTable(words, known)
-    while len(learned) < len(spellings) + wanted:
-        pair, count = table.commonest()
-        if count < max(min_frequency, 1):
-            break
-        spelling = learned[pair[0]] + learned[pair[1]]
-        new = known.setdefault(spelling, len(learned))
+    for left, right, new in zip(*merges.T.tolist(), strict=True):
         if new == len(learned):
-            learned.append(spelling)
-        merges.append(pair)
-        table.merge(pair, new)
-        if progress is not None:
-            progress(len(learned) - len(spellings), wanted)
-    return learned[len(spellings) :], merges
+            learned.append(learned[left] + learned[right])
+    return learned[len(spellings) :]
+
+
+def merge_sequences(
+    sequences: Sequences,
+    spellings: Sequence[bytes] | int,
+    wanted: int,
+    *,
+    min_frequency: int,
+    progress: Progress | None = None,
+) -> NDArray[np.int32]:
+    """Learn merges of any ids until there are ``wanted`` new ones, or no pair is common enough.
+
+    Args:
+        sequences: words as ids.
+        spellings: what each id spells: a pair that spells what a token spells already makes that
+            token. A token's spelling is that of its pair, joined; tokens that look alike but are
+            not the same (at the start of a word and within it) have to be given spellings that
+            differ. If a number: how many ids there are; then each pair makes a token of its own.
+        wanted: number of ids to add.
+        min_frequency: a rarer pair is not merged.
+        progress: see `Progress`; called every tenth of a second and at the end.
+
+    Returns:
+        The merges in the order learned: left id, right id and the id that they make, int32 of
+        shape (n, 3).
+
+    Raises:
+        TokenizerError: if the sequences are too long for places of 32 bits.
+    """
+    from stemma.tokenizers.bpe_train_fast import learn_fast
+
+    # A text has several times as many symbols as its distinct words, and these are merged slowly.
+    learn = learn_fast if kernels.worth(4 * sequences.ids.size) else learn_readably
+    told = time.monotonic()
+
+    def tell(n_learned: int, *, now: bool = False) -> None:
+        nonlocal told
+        if progress is not None and (now or time.monotonic() - told > PROGRESS_SECONDS):
+            progress(n_learned, wanted)
+            told = time.monotonic()
+
+    merges = learn(sequences.occurring(), spellings, wanted, max(min_frequency, 1), tell)
+    n_first = spellings if isinstance(spellings, int) else len(spellings)
+    tell(int(merges[:, 2].max(initial=n_first - 1)) + 1 - n_first, now=True)
+    return merges
+
+
+def learn_readably(
+    sequences: Sequences,
+    spellings: Sequence[bytes] | int,
+    wanted: int,
+    least: int,
+    tell: Callable[[int], object],
+) -> NDArray[np.int32]:
+    """What `merge_sequences` does, as short as it can be said.
+
+    Args:
+        sequences: words as ids; none whose count is 0.
+        spellings: see `merge_sequences`.
+        wanted: number of ids to add.
+        least: a rarer pair is not merged; at least 1.
+        tell: called with the number of ids added.
+    """
+    spelled = None if isinstance(spellings, int) else list(spellings)
+    known = {spelling: id_ for id_, spelling in enumerate(spelled or [])}
+    n_first = n_ids = spellings if isinstance(spellings, int) else len(spellings)
+    merges: list[tuple[int, int, int]] = []
+    table = PairTable(sequences)
+    while n_ids < n_first + wanted:
+        (left, right), count = table.commonest()
+        if count < least:
+            break
+        new = n_ids
+        if spelled is not None:
+            spelling = spelled[left] + spelled[right]
+            new = known.setdefault(spelling, n_ids)
+            if new == n_ids:
+                spelled.append(spelling)
+        n_ids = max(n_ids, new + 1)
+        merges.append((left, right, new))
+        table.merge((left, right), new)
+        tell(n_ids - n_first)
+    return np.array(merges, np.int32).reshape(-1, 3)
 
 
 class PairTable:
-    """Words as ids, how often each pair occurs in them, and where.
+    """How often each pair of ids occurs in words, and in which of them.
 
     Args:
-        words: word -> count.
-        byte_ids: spelling of each byte -> id.
+        sequences: words as ids.
     """
 
-    def __init__(self, words: Mapping[str, int], byte_ids: Mapping[bytes, int]) -> None:
-        id_of = [byte_ids[bytes([value])] for value in range(256)]
-        self._words = [[id_of[byte] for byte in word.encode()] for word in words]
-        self._weights = list(words.values())
+    def __init__(self, sequences: Sequences) -> None:
+        self._words = [ids for ids, _ in sequences]
+        self._weights = [count for _, count in sequences]
         self._counts: dict[Pair, int] = defaultdict(int)
         self._places: dict[Pair, set[int]] = defaultdict(set)
         for place, (ids, weight) in enumerate(zip(self._words, self._weights, strict=True)):
