@@ -1,0 +1,226 @@
+"""SentencePiece's normalisation of UTF-8 bytes: the fast form of `SentencePieceNormalizer.align`.
+
+Where spaces are escaped, both a space and ``▁`` are written as one byte, 0x20, here: no other space
+is left then, so that nothing is lost, and every word is two bytes shorter.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stemma.tokenizers.kernels import kernel
+from stemma.tokenizers.kernels.double_array import BASE_SHIFT, ENDS, TAKEN
+from stemma.tokenizers.kernels.memory import at, load_8_bytes, put, store_8_bytes
+
+DUMMY_PREFIX, REMOVE_EXTRA, ESCAPE, SUFFIX = 1, 2, 4, 8
+"""The bits of ``flags``."""
+
+SPACE = 0x20
+SLOWLY, PLAIN, PLAIN_SPACE = 0, 1, 2
+"""What is known of a byte: see `normalize`."""
+
+_LABEL = np.uint32(0x800000FF)
+_VALUE = np.uint32(0x7FFFFFFF)
+_ONES = np.uint64(0x0101010101010101)
+_HIGHS = np.uint64(0x8080808080808080)
+_SPACES = np.uint64(0x2020202020202020)
+_FIRST, _LAST = np.uint64(0x80), np.uint64(0x80) << np.uint64(56)
+_8 = np.uint64(8)
+_ROOM = 64
+
+
+@kernel
+def normalize(
+    data: Any,
+    start: int,
+    end: int,
+    known: Any,
+    units: Any,
+    strings: Any,
+    whole: Any,
+    flags: int,
+    out: Any,
+) -> tuple[Any, int]:
+    """Write the normalised text from the beginning of ``out``.
+
+    Args:
+        data: UTF-8 bytes.
+        start: where the text begins.
+        end: where it ends.
+        known: for each byte whether it stays as it is before an ASCII byte and at the end
+            (``PLAIN``), or becomes a space there (``PLAIN_SPACE``). The last number, for a byte
+            that no UTF-8 has, is ``PLAIN`` if all printable ASCII characters stay.
+        units: the character map's array, as Darts-clone packs it; one zero if there is none.
+        strings: what the map writes, each ended by a zero byte.
+        whole: the cells of a `double_array` of the user-defined tokens.
+        flags: what becomes of spaces.
+        out: room for the result.
+
+    Returns:
+        ``out``, or a larger array in its place; and the number of bytes written.
+    """
+    remove = flags & REMOVE_EXTRA != 0
+    escape = flags & ESCAPE != 0
+    i = np.intp(start)
+    while remove and i < end:
+        size, value = _match(data, i, end, units, whole)
+        if not _is_space(data, i, size, value, strings):
+            break
+        i += size
+    if i == end:
+        return out, 0
+    n = np.intp(0)
+    if flags & DUMMY_PREFIX and not flags & SUFFIX:
+        put(out, n, SPACE)
+        n += 1
+    after_space = remove
+    simple = at(known, 0xFF) == PLAIN
+    while i < end:
+        if n + _ROOM > out.size:
+            out = _larger(out, n)
+        while simple and i + 8 < end and n + _ROOM < out.size:
+            block = load_8_bytes(data, i)
+            spaces = _zeros(block ^ _SPACES)
+            at_once = (block | (block + _ONES)) & _HIGHS == 0 and at(data, i + 8) < 0x80
+            at_once = at_once and (block - _SPACES) & ~block & _HIGHS == 0
+            if remove:
+                at_once = at_once and spaces & (spaces << _8) == 0
+                at_once = at_once and not (after_space and spaces & _FIRST)
+            if not at_once:
+                break
+            store_8_bytes(out, n, block)
+            after_space = remove and spaces & _LAST != 0
+            n += 8
+            i += 8
+        stop = min(end, i + 8)
+        while i < stop:
+            kind = at(known, at(data, i))
+            if kind == SLOWLY or (i + 1 < end and at(data, i + 1) >= 0x80):
+                break
+            if kind == PLAIN:
+                put(out, n, at(data, i))
+                n += 1
+                after_space = False
+            elif not after_space:
+                put(out, n, SPACE)
+                n += 1
+                after_space = remove
+            i += 1
+        if i == stop:
+            continue
+        size, value = _match(data, i, end, units, whole)
+        before = n
+        if value < 0:
+            out, n = _append(data, i, i + size, after_space, escape, out, n)
+        else:
+            out, n = _append(strings, value, _end_of(strings, value), after_space, escape, out, n)
+        if n > before:
+            after_space = remove and _ends_in_space(data, i, size, value, strings)
+        i += size
+    while remove and n > 0 and out[n - 1] == SPACE:
+        n -= 1
+    if flags & DUMMY_PREFIX and flags & SUFFIX:
+        put(out, n, SPACE)
+        n += 1
+    return out, n
+
+
+@kernel
+def _match(data: Any, i: int, end: int, units: Any, whole: Any) -> tuple[int, int]:
+    """How many bytes are rewritten at ``i``, and the place of what is written instead.
+
+    The place is -1 for a user-defined token, and a character without a rule, which stay.
+    """
+    found = 0
+    cell = np.intp(0)
+    for j in range(i, end):
+        byte = np.intp(at(data, j))
+        cell = np.intp(at(whole, cell) >> BASE_SHIFT) ^ byte
+        if at(whole, cell) & 0x1FF != byte | TAKEN:
+            break
+        if at(whole, cell) & ENDS:
+            found = j + 1 - i
+    if found:
+        return found, -1
+    place = -1
+    node = np.intp(0)
+    for j in range(i, end):
+        byte = np.intp(at(data, j))
+        node ^= _offset(at(units, node)) ^ byte
+        if node >= units.size or at(units, node) & _LABEL != byte:
+            break
+        value = node ^ _offset(at(units, node))
+        whole_characters = j + 1 == end or at(data, j + 1) & 0xC0 != 0x80
+        if at(units, node) >> 8 & 1 and value < units.size and whole_characters:
+            found = j + 1 - i
+            place = np.intp(at(units, value) & _VALUE)
+    if found:
+        return found, place
+    lead = at(data, i)
+    return 1 + (lead >= 0xC0) + (lead >= 0xE0) + (lead >= 0xF0), -1
+
+
+@kernel
+def _offset(unit: int) -> int:
+    return np.intp(unit >> 10 << ((unit & (1 << 9)) >> 6))
+
+
+@kernel
+def _end_of(strings: Any, place: int) -> int:
+    end = place
+    while at(strings, end) != 0:
+        end += 1
+    return end
+
+
+@kernel
+def _is_space(data: Any, i: int, size: int, value: int, strings: Any) -> bool:
+    """Whether what is written is one space."""
+    if value < 0:
+        return size == 1 and at(data, i) == SPACE
+    return at(strings, value) == SPACE and at(strings, value + 1) == 0
+
+
+@kernel
+def _ends_in_space(data: Any, i: int, size: int, value: int, strings: Any) -> bool:
+    if value < 0:
+        return at(data, i + size - 1) == SPACE
+    return at(strings, _end_of(strings, value) - 1) == SPACE
+
+
+@kernel
+def _append(
+    source: Any, i: int, end: int, after_space: bool, escape: bool, out: Any, n: int
+) -> tuple[Any, int]:
+    """Write ``source[i:end]``, without its leading spaces if a space has been written last."""
+    while after_space and i < end and at(source, i) == SPACE:
+        i += 1
+    while n + (end - i) + _ROOM > out.size:
+        out = _larger(out, n)
+    while i < end:
+        byte = at(source, i)
+        is_escaped = byte == 0xE2 and i + 2 < end
+        if escape and is_escaped and at(source, i + 1) == 0x96 and at(source, i + 2) == 0x81:
+            byte = SPACE
+            i += 2
+        put(out, n, byte)
+        n += 1
+        i += 1
+    return out, n
+
+
+@kernel
+def _larger(out: Any, n: int) -> Any:
+    larger = np.empty(2 * out.size + _ROOM, np.uint8)
+    for i in range(n):
+        put(larger, i, at(out, i))
+    return larger
+
+
+@kernel
+def _zeros(block: int) -> int:
+    """The highest bit of every byte that is zero."""
+    low = ~_HIGHS
+    return ~(((block & low) + low) | block | low)
