@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers.huggingface import config_json
 
 TOKENIZER = "tokenizer.json"
 CONFIG = "tokenizer_config.json"
 CHECKSUM = "tokenizer.json.sha256"
+
+LARGEST_FILE = 1 << 28
+"""Bytes; a vocabulary of 260,000 tokens takes an eighth of that."""
 
 
 def write_directory(
@@ -27,6 +30,8 @@ def write_directory(
     Raises:
         TokenizerError: if another tokenizer is there (unless ``overwrite``), or writing fails.
     """
+    from stemma.tokenizers.formats.huggingface_json import config_json
+
     data = _dump(document)
     path = directory / TOKENIZER
     checksum = f"{hashlib.sha256(data).hexdigest()}  {TOKENIZER}\n"
@@ -51,14 +56,35 @@ def write_directory(
     return directory
 
 
+def read_bytes(path: Path) -> bytes:
+    """The content of a file that is no larger than a vocabulary may be.
+
+    Raises:
+        TokenizerError: if it cannot be read, is no file, or is too large.
+    """
+    try:
+        if not path.is_file():
+            raise TokenizerError("is not a file", where=str(path))
+        size = path.stat().st_size
+        if size > LARGEST_FILE:
+            raise TokenizerError(
+                f"has {size:,} bytes: no vocabulary is that large", where=str(path)
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise TokenizerError(
+            f"cannot be read: {error.strerror or error}", where=str(path)
+        ) from None
+
+
 def read_document(path: Path) -> dict[str, Any]:
     """Read ``tokenizer.json``, checked against its checksum if that lies beside it.
 
     Raises:
         TokenizerError: if it is missing, does not match the checksum, or is not JSON.
     """
+    data = read_bytes(path)
     try:
-        data = path.read_bytes()
         checksum = path.with_name(CHECKSUM)
         expected = checksum.read_text("ascii").split() if checksum.exists() else None
     except (OSError, UnicodeDecodeError) as error:
@@ -83,14 +109,29 @@ def read_document(path: Path) -> dict[str, Any]:
 def _no_double_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
-        keys = [key for key, _ in pairs]
-        double = next(key for i, key in enumerate(keys) if key in keys[:i])
+        (double, _), *_ = Counter(key for key, _ in pairs).most_common(1)
         raise ValueError(f"{double!r} is listed twice")
     return values
 
 
 def _dump(document: dict[str, Any]) -> bytes:
     return (json.dumps(document, ensure_ascii=False, indent=2) + "\n").encode()
+
+
+def write_bytes(path: Path, data: bytes) -> Path:
+    """Write one file, beside itself first.
+
+    Raises:
+        TokenizerError: if it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, data)
+    except OSError as error:
+        raise TokenizerError(
+            f"cannot be written: {error.strerror or error}", where=str(path)
+        ) from error
+    return path
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -1,75 +1,196 @@
-"""A path -> the tokenizer that it holds."""
+"""A path -> the tokenizer that it holds, whatever its format."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import gc
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers.bpe import ByteLevelBPE
-from stemma.tokenizers.bpe_basic import BasicBPE
-from stemma.tokenizers.byte import ByteTokenizer
-from stemma.tokenizers.files import TOKENIZER, read_document
-from stemma.tokenizers.huggingface_reader import model_type, read_bpe, read_word_level
+from stemma.tokenizers.files import CONFIG, TOKENIZER, read_document
 from stemma.tokenizers.tokenizer import Tokenizer
-from stemma.tokenizers.word import SPLITS, UNKNOWN, WordTokenizer
+
+READABLE = (
+    "tokenizer.json (Hugging Face)",
+    "*.tiktoken (ranks)",
+    "*.model (SentencePiece)",
+    "*.gguf (llama.cpp)",
+    "tokenizer.bin (llama2.c)",
+    "vocab.txt (BERT)",
+    "vocab.json and merges.txt, encoder.json and vocab.bpe (GPT-2)",
+)
+"""What `load_tokenizer` reads."""
+
+_HEAD = 1 << 12
+_RANK = re.compile(rb"[A-Za-z0-9+/]+={0,2} [0-9]+\r?\n")
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """Read a tokenizer from a directory or from a ``tokenizer.json``, ours or another's.
+    """Read a tokenizer from a file, or from a directory that holds one.
+
+    The format is told by the file's content, not by its name. See `READABLE` for the formats.
 
     Raises:
         TokenizerError: if there is none, it is damaged, or it asks for what stemma does not have.
     """
     path = Path(path)
-    if path.is_dir():
-        path = path / TOKENIZER
-    if not path.exists():
+    file = _file_in(path) if path.is_dir() else path
+    if file is None or not file.exists():
         raise TokenizerError(
             "there is no tokenizer here",
             where=str(path),
-            cure=f"Give a {TOKENIZER}, or a directory that holds one.",
+            cure=f"Give one of these, or a directory that holds it: {'; '.join(READABLE)}.",
         )
-    document = read_document(path)
+    head = _head(file)
+    if file.name == TOKENIZER:
+        head = b"{"  # however damaged: a checksum may lie beside it
+    for form in _FORMATS:
+        if form.fits(head):
+            with _without_collecting():
+                return form.read(file)
+    raise TokenizerError(
+        "is no tokenizer that stemma knows",
+        where=str(file),
+        cure=f"It reads these: {'; '.join(READABLE)}.",
+    )
+
+
+@contextmanager
+def _without_collecting() -> Iterator[None]:
+    """Without the garbage collector, which would look through hundreds of thousands of new strings
+    and pairs again and again, and find nothing to free."""
+    was_on = gc.isenabled()
+    gc.disable()
     try:
-        family = model_type(document)
-        if family not in _FAMILIES:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _file_in(directory: Path) -> Path | None:
+    """The tokenizer's file: of several formats the one that says most."""
+    for pattern in (
+        TOKENIZER,
+        "tokenizer.model",
+        "*.tiktoken",
+        "encoder.json",
+        "vocab.json",
+        "vocab.txt",
+        "tokenizer.bin",
+        "*.model",
+        "*.gguf",
+    ):
+        found = sorted(directory.glob(pattern))
+        if len(found) > 1:
             raise TokenizerError(
-                f"holds a {family} tokenizer",
-                cure=f"stemma reads these: {', '.join(_FAMILIES)}.",
+                f"holds {len(found)} files named {pattern}",
+                where=str(directory),
+                cure=f"Give one of them: {', '.join(file.name for file in found)}.",
             )
-        return _FAMILIES[family](document)
+        if found:
+            return found[0]
+    return None
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of a file.
+
+    Raises:
+        TokenizerError: if it cannot be read, or is no file.
+    """
+    try:
+        if not path.is_file():
+            raise TokenizerError("is not a file", where=str(path))
+        with path.open("rb") as file:
+            return file.read(_HEAD)
+    except OSError as error:
+        raise TokenizerError(
+            f"cannot be read: {error.strerror or error}", where=str(path)
+        ) from None
+
+
+def _read_json(path: Path) -> Tokenizer:
+    from stemma.tokenizers.formats import gpt2_files, huggingface
+
+    document = read_document(path)
+    named = path.name in {first for first, _ in gpt2_files.PAIRS}
+    if named and not isinstance(document.get("model"), dict):
+        return gpt2_files.load_gpt2_files(path)
+    try:
+        return huggingface.read(document)
     except TokenizerError as error:
         raise TokenizerError(error.what, where=str(path), cure=error.cure) from error
 
 
-def _build_bpe(document: Mapping[str, Any]) -> Tokenizer:
-    file = read_bpe(document)
-    if file.use_regex:
-        return ByteLevelBPE(file.spellings, file.merges, file.special_tokens)
-    # Without words, ids must be laid out as `BasicBPE` makes them: it keeps no other table.
-    names = list(file.special_tokens)
-    tokenizer = BasicBPE(file.merges, names) if file.merges else ByteTokenizer(names)
-    same = file.spellings == [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)]
-    if not same or file.special_tokens != tokenizer.special_tokens:
-        raise TokenizerError("a BPE without pre-tokenisation must begin with bytes 0 to 255")
-    return tokenizer
+def _read_merges(path: Path) -> Tokenizer:
+    from stemma.tokenizers.formats.gpt2_files import load_gpt2_files
+
+    return load_gpt2_files(path)
 
 
-def _build_word_level(document: Mapping[str, Any]) -> Tokenizer:
-    file = read_word_level(document)
-    if file.splits != SPLITS:
-        raise TokenizerError("asks for other word edges than stemma's word-level tokenizer has")
-    special = set(file.special_tokens.values())
-    words = [word for i, word in enumerate(file.words) if i not in special]
-    tokenizer = WordTokenizer(words, list(file.special_tokens))
-    if tokenizer.special_tokens != file.special_tokens or file.unknown != UNKNOWN:
-        raise TokenizerError("the special tokens of a word-level tokenizer must stand at its end")
-    return tokenizer
+def _read_gguf(path: Path) -> Tokenizer:
+    from stemma.tokenizers.formats.gguf import load_gguf
+
+    return load_gguf(path)
 
 
-_FAMILIES: dict[str, Callable[[Mapping[str, Any]], Tokenizer]] = {
-    "BPE": _build_bpe,
-    "WordLevel": _build_word_level,
-}
+def _read_ranks(path: Path) -> Tokenizer:
+    from stemma.tokenizers.formats.tiktoken import load_tiktoken
+
+    return load_tiktoken(path)
+
+
+def _read_sentencepiece(path: Path) -> Tokenizer:
+    from stemma.tokenizers.formats import sentencepiece_model
+
+    return sentencepiece_model.read(path)
+
+
+def _read_llama2c(path: Path) -> Tokenizer:
+    from stemma.tokenizers.formats import llama2c
+
+    return llama2c.read(path)
+
+
+def _read_wordpiece(path: Path) -> Tokenizer:
+    """A bare vocabulary: it is for text in lower case unless it has capitals, or a file says so."""
+    from stemma.tokenizers.formats.gpt2_files import read_json
+    from stemma.tokenizers.wordpiece import WordPiece, read_vocabulary
+
+    beside = path.with_name(CONFIG)
+    config = read_json(beside) if beside.exists() else {}
+    if not isinstance(config, dict):
+        raise TokenizerError("is not a JSON object", where=str(beside))
+    if config.get("tokenize_chinese_chars") is False:
+        raise TokenizerError("asks for tokenize_chinese_chars = false", where=str(beside))
+    tokens = read_vocabulary(path)
+    cased = any(token != token.lower() for token in tokens if not token.startswith("["))
+    return WordPiece.bert(
+        path,
+        lowercase=bool(config.get("do_lower_case", not cased)),
+        strip_accents=config.get("strip_accents"),
+    )
+
+
+class _Format(NamedTuple):
+    """How a format is recognised by the first bytes of a file, and how it is read."""
+
+    fits: Callable[[bytes], object]
+    read: Callable[[Path], Tokenizer]
+
+
+_FORMATS = (
+    _Format(lambda head: head.startswith(b"GGUF"), _read_gguf),
+    _Format(lambda head: head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"), _read_json),
+    _Format(lambda head: head.startswith(b"#version"), _read_merges),
+    _Format(_RANK.match, _read_ranks),
+    # The length of the longest token, less than 2^16.
+    _Format(lambda head: head[:1] != b"\0" and head[2:4] == b"\0\0", _read_llama2c),
+    # The first field of a message, of a length that is not zero.
+    _Format(lambda head: head[:1] == b"\n" and b"\0" in head, _read_sentencepiece),
+    _Format(lambda head: b"[UNK]\n" in head or b"[PAD]\n" in head, _read_wordpiece),
+)
