@@ -1,18 +1,23 @@
 """Fill the pages with what the program itself says, so that they cannot go stale.
 
-`<!-- help: stemma quickstart -->` becomes the output of `stemma quickstart --help`, and
-`<!-- recipe: quickstart -->` the shipped recipe.
+- `<!-- help: stemma quickstart -->` becomes the output of `stemma quickstart --help`;
+- `<!-- recipe: quickstart -->` the shipped recipe;
+- `<!-- run: stemma tokenizer show "Hi" -->` the command and its output;
+- `<!-- code: stemma.tokenizers.bpe_merge merge_word -->` the function as it stands.
 """
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
+import shlex
 import subprocess
 import sys
+from importlib import import_module
 from typing import Any
 
-MARKER = re.compile(r"<!-- (help|recipe): (.+?) -->")
+MARKER = re.compile(r"<!-- (help|recipe|run|code): (.+?) -->")
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -23,7 +28,13 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 def _block(kind: str, what: str) -> str:
     if kind == "help":
         return f"```text\n{_stemma(*what.split()[1:], '--help')}\n```"
-    return f"```toml\n{_stemma('recipes', 'show', what)}\n```"
+    if kind == "recipe":
+        return f"```toml\n{_stemma('recipes', 'show', what)}\n```"
+    if kind == "run":
+        return f"```console\n$ {what}\n{_stemma(*shlex.split(what)[1:])}\n```"
+    module, name = what.split()
+    source = inspect.getsource(getattr(import_module(module), name))
+    return f"```python\n{source.strip()}\n```"
 
 
 def _stemma(*arguments: str) -> str:

@@ -1,7 +1,8 @@
-"""Text <-> ids: a ladder from single bytes to GPT-2's own vocabulary.
+"""Text <-> ids: a ladder from single bytes to the tokenizers of today's models.
 
-Read in this order: `byte`, `word`, `bpe_basic`, `pretokenize`, `bpe` (with `bpe_merge` and
-`bpe_train`), `gpt2`. The names load on first use, so that a command line pays for none of them.
+Read in this order: `byte`, `character`, `word`, `gage`, `bpe_basic`, `scan`, `bpe` (`bpe_merge`,
+`bpe_train`), then the others as they call. The names load on first use, so that a command line
+pays for none of them.
 """
 
 from __future__ import annotations
@@ -12,37 +13,63 @@ from typing import TYPE_CHECKING, Any
 _PUBLIC = {
     "END_OF_TEXT": "special",
     "UNKNOWN": "word",
+    "AddedToken": "special",
     "BasicBPE": "bpe_basic",
     "ByteLevelBPE": "bpe",
     "ByteTokenizer": "byte",
+    "CharacterBPE": "bpe_characters",
+    "CharacterTokenizer": "character",
+    "ChatTemplate": "chat",
+    "GraphemeBPE": "grapheme_bpe",
+    "SentencePieceBPE": "sentencepiece_bpe",
     "StreamDecoder": "stream",
     "Tokenizer": "tokenizer",
+    "UnigramTokenizer": "unigram",
+    "WordPiece": "wordpiece",
     "WordTokenizer": "word",
     "load_tokenizer": "load",
+    "with_dropout": "bpe_dropout",
 }
 
 __all__ = [
     "END_OF_TEXT",
     "UNKNOWN",
+    "AddedToken",
     "BasicBPE",
     "ByteLevelBPE",
     "ByteTokenizer",
+    "CharacterBPE",
+    "CharacterTokenizer",
+    "ChatTemplate",
+    "GraphemeBPE",
+    "SentencePieceBPE",
     "StreamDecoder",
     "Tokenizer",
+    "UnigramTokenizer",
+    "WordPiece",
     "WordTokenizer",
     "gpt2",
     "load_tokenizer",
+    "with_dropout",
 ]
 
 if TYPE_CHECKING:
     from stemma.tokenizers.bpe import ByteLevelBPE
     from stemma.tokenizers.bpe_basic import BasicBPE
+    from stemma.tokenizers.bpe_characters import CharacterBPE
+    from stemma.tokenizers.bpe_dropout import with_dropout
     from stemma.tokenizers.byte import ByteTokenizer
+    from stemma.tokenizers.character import CharacterTokenizer
+    from stemma.tokenizers.chat import ChatTemplate
+    from stemma.tokenizers.grapheme_bpe import GraphemeBPE
     from stemma.tokenizers.load import load_tokenizer
-    from stemma.tokenizers.special import END_OF_TEXT
+    from stemma.tokenizers.sentencepiece_bpe import SentencePieceBPE
+    from stemma.tokenizers.special import END_OF_TEXT, AddedToken
     from stemma.tokenizers.stream import StreamDecoder
     from stemma.tokenizers.tokenizer import Tokenizer
+    from stemma.tokenizers.unigram import UnigramTokenizer
     from stemma.tokenizers.word import UNKNOWN, WordTokenizer
+    from stemma.tokenizers.wordpiece import WordPiece
 
 
 def gpt2() -> ByteLevelBPE:
