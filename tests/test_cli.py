@@ -18,7 +18,12 @@ HELP_PATHS = [
     ["recipes", "show"],
     ["tokenizer", "train"],
     ["tokenizer", "show"],
+    ["tokenizer", "compare"],
+    ["tokenizer", "stats"],
+    ["tokenizer", "encode"],
+    ["tokenizer", "decode"],
     ["data", "prepare"],
+    ["data", "encode"],
     ["data", "verify"],
 ]
 

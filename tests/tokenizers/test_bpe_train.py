@@ -97,6 +97,14 @@ class TestByHand:
         assert merge_sequences(words, spellings, 1, min_frequency=7).size == 0
         assert spellings_learned(spellings, merges) == [b"abc"]
 
+    def test_a_run_made_in_two_ways_is_merged_from_the_left(self) -> None:
+        """ab a b ab: (a, b) makes the ab in the middle; then (ab, ab) stands twice, and joins the
+        first two, which leaves abab ab.
+        """
+        words = Sequences.of({(2, 0, 1, 2): 1})
+        merges = merge_sequences(words, [b"a", b"b", b"ab"], 9, min_frequency=1)
+        assert merges.tolist() == [[0, 1, 2], [2, 2, 3], [3, 2, 4]]
+
     def test_without_spellings_every_pair_makes_a_token(self) -> None:
         words = Sequences.of({(2, 3): 3, (0, 1, 3): 4})
         merges = merge_sequences(words, 4, 9, min_frequency=1)

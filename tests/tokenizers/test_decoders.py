@@ -151,6 +151,7 @@ def test_no_decoder_is_none() -> None:
 @pytest.mark.parametrize(
     ("step", "message"),
     [
+        ({"type": "BPEDecoder", "suffix": "\ud800"}, "not text that UTF-8 can hold"),
         ({"type": "CTC"}, "asks for decoder = CTC"),
         ({"type": "ByteLevel"}, "asks for decoder = ByteLevel"),
         ({"type": "Replace", "pattern": {"Regex": "a"}, "content": ""}, "decoder.pattern.Regex"),

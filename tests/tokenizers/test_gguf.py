@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import string
 import struct
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
@@ -184,7 +185,7 @@ def test_smollm2_as_transformers_converts_it(
 
 
 def with_rule(source: Path, target: Path, name: str) -> Path:
-    """GPT-2's vocabulary under another rule for words."""
+    """A file's vocabulary under another rule for words."""
     values = read_metadata(source)
     writer = gguf.GGUFWriter(target, values["general.architecture"])
     for key, value in values.items():
@@ -194,7 +195,8 @@ def with_rule(source: Path, target: Path, name: str) -> Path:
     writer.add_tokenizer_pre(name)
     writer.add_token_list(values["tokenizer.ggml.tokens"])
     writer.add_token_types(values["tokenizer.ggml.token_type"].tolist())
-    writer.add_token_merges(values["tokenizer.ggml.merges"])
+    # Fewer merges than tokens: it makes a difference whether whole words are looked up.
+    writer.add_token_merges(values["tokenizer.ggml.merges"][:20_000])
     writer.add_bos_token_id(values["tokenizer.ggml.eos_token_id"])
     writer.add_eos_token_id(values["tokenizer.ggml.eos_token_id"])
     return written(writer, target)
@@ -221,7 +223,8 @@ def test_each_rule_cuts_like_llama_cpp_or_like_the_model_s_own_tokenizer(
 ) -> None:
     path = with_rule(vocabulary("gpt-2"), tmp_path / "rule.gguf", name)
     ours = load_gguf(path)
-    texts = [*awkward, *random_texts(300, 9)]
+    marks = "".join(f"a{mark}b {mark}{mark} 1{mark}2\n" for mark in string.punctuation)
+    texts = [marks, "international understanding", *awkward, *random_texts(300, 9)]
     if name not in OTHERWISE_IN_LLAMA_CPP:
         same_as_llama_cpp(ours, path, map(known_to_llama_cpp, texts))
         return
@@ -379,6 +382,14 @@ def test_a_small_vocabulary_by_hand() -> None:
         tokenizer.encode("low <|im_start|>").tolist()
         == own_bpe().encode("low <|im_start|>").tolist()
     )
+
+
+def test_a_token_with_a_role_is_special_whatever_its_kind() -> None:
+    ordinary = SMALL | {"tokenizer.ggml.token_type": np.ones(262, np.int32)}
+    tokenizer = read(ordinary)
+    assert tokenizer.special_tokens == {"<|endoftext|>": 260}
+    assert 260 not in tokenizer.encode("<|endoftext|>")
+    assert read({k: v for k, v in SMALL.items() if "type" not in k}).vocab_size == 262
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from stemma.errors import TokenizerError
 from stemma.tokenizers import bpe_train_fast
 from stemma.tokenizers.alphabet import BYTE_ORDER, from_visible
-from stemma.tokenizers.bpe_train import Sequences, learn_merges, learn_readably
+from stemma.tokenizers.bpe_train import Sequences, learn_merges, learn_readably, merge_sequences
 from stemma.tokenizers.bpe_train_fast import learn_fast
 from stemma.tokenizers.scan.patterns import rule
 from stemma.tokenizers.word_counts import WordCounts, count_words
@@ -60,6 +60,17 @@ def test_whatever_room_there_is_at_first(words: Sequences, spelled: bool, wanted
         patch.setattr(bpe_train_fast, "ROOM_A_PLACE", 1)
         fast = learn_fast(words, spellings, wanted, 1, say_nothing)
     assert fast.tolist() == learn_readably(words, spellings, wanted, 1, say_nothing).tolist()
+
+
+def test_words_that_do_not_occur_leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bpe_train_fast, "FIRST_ROOM", 2)
+    monkeypatch.setattr("stemma.tokenizers.kernels.worth", lambda n_bytes: True)
+    chance = random.Random(0)
+    drawn = [tuple(chance.choices(range(50), k=30)) for _ in range(60)]
+    words = Sequences.of({word: i % 3 for i, word in enumerate(drawn)})
+    merges = merge_sequences(words, 50, 500, min_frequency=1)
+    expected = learn_readably(words.occurring(), 50, 500, 1, say_nothing)
+    assert merges.tolist() == expected.tolist()
 
 
 def test_on_any_unicode(random_texts: Callable[[int, int], Iterator[str]]) -> None:
@@ -105,6 +116,22 @@ def test_the_counts_are_right_after_every_pause() -> None:
         }
         n_merges += 1
     assert n_merges > 50
+
+
+def test_a_token_made_again_asks_for_room_for_its_lists() -> None:
+    """A merge in n places writes 2n new ones; and where pairs have lists already, these again."""
+    from stemma.tokenizers.kernels import bpe_train as kernel
+    from stemma.tokenizers.kernels import training_pairs
+
+    words = Sequences.of({(0, 1): 3})
+    corpus = bpe_train_fast._corpus(words, SPELLINGS, 7, 8)
+    pairs = bpe_train_fast._first_pairs(corpus, 7, 8)
+    slot = training_pairs.find(pairs.table, training_pairs.pair_key(0, 1))
+    assert kernel.lacks_room(corpus, pairs, slot, kernel.NOTHING) == 0
+    assert kernel.lacks_room(corpus, pairs, slot, 2) == 0
+    pairs.listed[2] = 1000
+    assert kernel.lacks_room(corpus, pairs, slot, 2) == kernel.MORE_PLACES
+    assert pairs.state[training_pairs.NEEDED] == 1 + 4 + 1000
 
 
 def _replaced(ids: tuple[int, ...], left: int, right: int, new: int) -> Iterator[int]:

@@ -126,6 +126,13 @@ def test_our_own_vocabularies_can_be_written_where_ids_are_ranks(tmp_path: Path)
         write_tiktoken(swapped, tmp_path / "swapped.tiktoken")
 
 
+def test_a_token_must_be_made_of_tokens_before_it(tmp_path: Path) -> None:
+    spellings = [*SINGLE, b"abc", b"ab"]
+    tokenizer = ByteLevelBPE(spellings, [(257, ord("c")), (ord("a"), ord("b"))])
+    with pytest.raises(TokenizerError, match="not in the order of the merges"):
+        write_tiktoken(tokenizer, tmp_path / "own.tiktoken")
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -136,6 +143,7 @@ def test_our_own_vocabularies_can_be_written_where_ids_are_ranks(tmp_path: Path)
         (b"IQ== 0\nJA== 1_0\n", "line 2"),
         (b"IQ== 0\nJA== 99999999999\n", "line 2"),
         (b"IQ== 0\nJ! 1\n", "line 2, 'J! 1', holds no token in base64"),
+        (b"IQ== 0\nJ!A== 1\n", "line 2, 'J!A== 1', holds no token in base64"),
         (b"IQ== 0\n 1\n", "line 2.*holds no token"),
         (b"IQ== 0\nIQ== 1\n", "line 2: the token b'!' is listed twice"),
     ],

@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,16 +96,27 @@ def test_any_documents(texts: list[str]) -> None:
     assert count_words(texts).to_dict() == expected
 
 
-def test_a_short_text_before_a_long_one() -> None:
+def test_a_short_text_before_a_long_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is short is not counted in another way, nor is what follows it forgotten."""
-    long = "word " * 1_000_000
-    assert count_words(["a b", long]).to_dict() == {
-        "a": 1,
-        " b": 1,
-        "word": 1,
-        " word": 999_999,
-        " ": 1,
-    }
+    monkeypatch.setattr("stemma.tokenizers.kernels.worth", lambda n_bytes: n_bytes >= 100_000)
+    counted = count_words(["a b", "word " * 1_000_000]).to_dict()
+    assert counted == {"a": 1, " b": 1, "word": 1, " word": 999_999, " ": 1}
+
+
+@pytest.mark.usefixtures("_kernels")
+def test_the_kernel_finds_eight_bytes_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    from stemma.tokenizers.kernels import count
+
+    sizes = []
+
+    def add_words(*arguments: Any) -> Any:
+        sizes.append(arguments[5].size)
+        return real(*arguments)
+
+    real = count.add_words
+    monkeypatch.setattr(count, "add_words", add_words)
+    assert count_words(["a b"]).to_dict() == {"a": 1, " b": 1}
+    assert sizes == [8, 8]
 
 
 @pytest.mark.usefixtures("_kernels")

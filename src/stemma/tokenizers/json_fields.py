@@ -53,9 +53,15 @@ class Fields:
         return self.text("type")
 
     def text(self, name: str, default: Any = _MISSING) -> str:
-        """A string."""
+        """A string, without half a surrogate pair."""
         found = self.value(name, default)
-        return found if isinstance(found, str) else self._wrong(name, found, "a string")
+        if not isinstance(found, str):
+            self._wrong(name, found, "a string")
+        try:
+            found.encode()
+        except UnicodeEncodeError:
+            self._wrong(name, found, "text that UTF-8 can hold")
+        return found
 
     def character(self, name: str) -> str:
         """A string of one character."""
@@ -136,7 +142,7 @@ class Fields:
 
 def is_nothing(value: Any) -> bool:
     """Whether a field with this value asks for nothing."""
-    return any(value == nothing and type(value) is type(nothing) for nothing in NOTHING)
+    return value in NOTHING
 
 
 def shown(value: Any) -> str:

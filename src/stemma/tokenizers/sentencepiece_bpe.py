@@ -59,9 +59,9 @@ class SentencePieceBPE(SentencePieceTokenizer):
         self._ids = {p.text: i for i, p in enumerate(self.pieces) if p.kind in _KEPT}
 
     def _text_encoder(self) -> TextEncoder:
-        from stemma.tokenizers.sentencepiece_kernels import BPEEncoder
+        from stemma.tokenizers.sentencepiece_kernels import bpe_encoder
 
-        return BPEEncoder(self, self._ranks)
+        return bpe_encoder(self, self._ranks)
 
     def to_json(self) -> dict[str, Any]:
         """A BPE on characters, as Llama's ``tokenizer.json`` has it.

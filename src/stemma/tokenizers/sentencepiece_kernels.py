@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers.kernels import double_array, spm_bpe, spm_normalize, spm_words, unigram
+from stemma.tokenizers.kernels import (
+    double_array,
+    spm_bpe,
+    spm_merge,
+    spm_normalize,
+    spm_words,
+    unigram,
+)
 from stemma.tokenizers.sentencepiece import FOUND_IN_TEXT, Kind, SentencePieceTokenizer
 from stemma.tokenizers.sentencepiece_normalizer import SPACE, SentencePieceNormalizer
 
 if TYPE_CHECKING:
     from stemma.tokenizers.unigram_model import UnigramModel
 
-WORDS_KEPT = 1 << 16
-"""Entries of a thread's table of words: 4 MB."""
+WORDS_KEPT = 1 << 18
+"""Entries of a table of words: 16 MB, of which only what is used takes memory."""
 
 MOST_WORK = 1 << 32
 """The squares of all pieces' lengths, summed; with more the vocabulary stays on the slow path."""
@@ -29,35 +34,39 @@ _READ_BEYOND = bytes(8)
 _NO_CHARSMAP = (1024).to_bytes(4, "little") + bytes(1024) + b"\0"
 
 
-class TextEncoder(ABC):
-    """Texts -> ids by a kernel. Threads may call it at once: each has its own table of words.
+class TextEncoder:
+    """Texts -> ids by a kernel. Threads may call it at once: each uses a table of words alone.
 
     Args:
+        encode: the kernel.
         tokenizer: whose ids they are.
+        vocabulary: what the kernel wants to know of it.
     """
 
-    def __init__(self, tokenizer: SentencePieceTokenizer) -> None:
+    def __init__(
+        self, encode: Any, tokenizer: SentencePieceTokenizer, vocabulary: tuple[Any, ...]
+    ) -> None:
+        self._encode = encode
         self._rules = normalizer_arrays(tokenizer.rewrite)
-        self._byte_ids = np.array(tokenizer.byte_ids or [0], np.int32)
-        self._unknown = tokenizer.unknown_id
-        self._local = threading.local()
+        self._vocabulary = vocabulary
+        self._tables: list[NDArray[np.uint64]] = []  # those that no thread uses at the moment
 
     def __call__(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
         """The ids of each text."""
-        encoded = [text.encode() for text in texts]
-        data = np.frombuffer(b"".join([*encoded, _READ_BEYOND]), np.uint8)
-        limits = np.cumsum([0, *map(len, encoded)])
-        if not hasattr(self._local, "table"):
-            self._local.table = spm_words.new_table(WORDS_KEPT)
-        ids, ends = self._run(data, limits, self._local.table)
+        joined = "".join(texts)
+        sizes = map(len, texts if joined.isascii() else map(str.encode, texts))
+        data = np.frombuffer(joined.encode() + _READ_BEYOND, np.uint8)
+        limits = np.cumsum([0, *sizes])
+        try:
+            table = self._tables.pop()
+        except IndexError:
+            table = spm_words.new_table(WORDS_KEPT)
+        ids, ends = self._encode(data, limits, self._rules, self._vocabulary, table)
+        self._tables.append(table)
         return [ids[start:end] for start, end in pairwise([0, *ends.tolist()])]
 
-    @abstractmethod
-    def _run(self, data: Any, limits: Any, table: Any) -> tuple[Any, Any]:
-        """The ids of all texts, and where those of each end."""
 
-
-class UnigramEncoder(TextEncoder):
+def unigram_encoder(tokenizer: SentencePieceTokenizer, model: UnigramModel) -> TextEncoder:
     """`UnigramTokenizer` by a kernel.
 
     Args:
@@ -67,39 +76,19 @@ class UnigramEncoder(TextEncoder):
     Raises:
         TokenizerError: if the vocabulary is too large.
     """
-
-    def __init__(self, tokenizer: SentencePieceTokenizer, model: UnigramModel) -> None:
-        super().__init__(tokenizer)
-        found = _written(tokenizer, {Kind.NORMAL, Kind.USER_DEFINED})
-        self._cells, ends = double_array.double_array(list(found))
-        self._scores = np.array(model.scores, np.float32)
-        self._cell_ids = np.array([*found.values(), -1], np.int32)[ends]
-        self._cell_scores = np.where(ends >= 0, self._scores[self._cell_ids], np.float32(0))
-        self._unknown_score = np.float32(model.unknown_score)
-        self._words = word_rule(found)
-        self._largest = float(max(abs(self._unknown_score), np.abs(self._cell_scores).max()))
-
-    def _run(self, data: Any, limits: Any, table: Any) -> tuple[Any, Any]:
-        encode: Any = unigram.encode_texts
-        result: tuple[Any, Any] = encode(
-            data,
-            limits,
-            *self._rules,
-            self._cells,
-            self._cell_ids,
-            self._cell_scores,
-            self._scores,
-            self._unknown,
-            self._unknown_score,
-            self._byte_ids,
-            self._words,
-            self._largest,
-            table,
-        )
-        return result
+    found = _written(tokenizer, {Kind.NORMAL, Kind.USER_DEFINED})
+    cells, ends = double_array.double_array(list(found))
+    scores = np.array(model.scores, np.float32)
+    cell_ids = np.array([*found.values(), -1], np.int32)[ends]
+    cell_scores = np.where(ends >= 0, scores[cell_ids], np.float32(0))
+    unknown_score = np.float32(model.unknown_score)
+    largest = float(max(abs(unknown_score), np.abs(cell_scores).max()))
+    unknown = tokenizer.unknown_id, unknown_score, _byte_ids(tokenizer)
+    vocabulary = cells, cell_ids, cell_scores, scores, *unknown, word_rule(found), largest
+    return TextEncoder(unigram.encode_texts, tokenizer, vocabulary)
 
 
-class BPEEncoder(TextEncoder):
+def bpe_encoder(tokenizer: SentencePieceTokenizer, ranks: Mapping[str, int]) -> TextEncoder:
     """`SentencePieceBPE` by a kernel.
 
     Args:
@@ -109,49 +98,29 @@ class BPEEncoder(TextEncoder):
     Raises:
         TokenizerError: if the vocabulary is too large.
     """
+    fixed = _written(tokenizer, {Kind.USER_DEFINED})
+    fixed_cells, fixed_ends = double_array.double_array(list(fixed))
+    fixed_ids = np.array([*fixed.values(), -1], np.int32)[fixed_ends]
+    found = _written(tokenizer, FOUND_IN_TEXT - {Kind.USER_DEFINED})
+    pieces = [tokenizer.pieces[id_] for id_ in found.values()]
+    unused = [piece.kind == Kind.UNUSED for piece in pieces]
+    characters = {c.encode() for c in b"".join(found).decode()} - found.keys()
+    parts = [*found, *sorted(characters)]
+    cells, part_of = double_array.double_array(parts)
+    tokens = np.full(len(parts), spm_merge.NO_TOKEN, np.int32)
+    tokens[: len(pieces)] = np.where(unused, spm_merge.UNUSED, list(found.values()))
+    part_ranks = np.zeros(len(parts), np.int32)
+    part_ranks[: len(pieces)] = [ranks[piece.text] for piece in pieces]
+    sizes = np.array([len(part) for part in parts], np.int32)
+    pairs = _pairs(list(found), cells, part_of)
+    words = spm_words.WHOLE if any(unused) else word_rule([*found, *fixed])
+    known = fixed_cells, fixed_ids, cells, part_of, pairs, part_ranks, tokens, sizes
+    vocabulary = *known, tokenizer.unknown_id, _byte_ids(tokenizer), words
+    return TextEncoder(spm_bpe.encode_texts, tokenizer, vocabulary)
 
-    def __init__(self, tokenizer: SentencePieceTokenizer, ranks: dict[str, int]) -> None:
-        super().__init__(tokenizer)
-        fixed = _written(tokenizer, {Kind.USER_DEFINED})
-        self._fixed, ends = double_array.double_array(list(fixed))
-        self._fixed_ids = np.array([*fixed.values(), -1], np.int32)[ends]
-        pieces = _written(tokenizer, FOUND_IN_TEXT - {Kind.USER_DEFINED})
-        characters = {c.encode() for c in b"".join(pieces).decode()} - pieces.keys()
-        parts = [*pieces, *sorted(characters)]
-        self._cells, self._part_of = double_array.double_array(parts)
-        self._sizes = np.array([len(part) for part in parts], np.int32)
-        kinds = [tokenizer.pieces[id_].kind for id_ in pieces.values()]
-        tokens = [
-            spm_bpe.UNUSED if kind == Kind.UNUSED else id_
-            for id_, kind in zip(pieces.values(), kinds, strict=True)
-        ]
-        self._tokens = np.array([*tokens, *[spm_bpe.NO_TOKEN] * len(characters)], np.int32)
-        self._ranks = np.zeros(len(parts), np.int32)
-        self._ranks[: len(pieces)] = [ranks[tokenizer.pieces[id_].text] for id_ in pieces.values()]
-        self._pairs = _pairs(list(pieces), self._cells, self._part_of)
-        whole = Kind.UNUSED in kinds
-        self._words = spm_words.WHOLE if whole else word_rule([*pieces, *fixed])
 
-    def _run(self, data: Any, limits: Any, table: Any) -> tuple[Any, Any]:
-        encode: Any = spm_bpe.encode_texts
-        result: tuple[Any, Any] = encode(
-            data,
-            limits,
-            *self._rules,
-            self._fixed,
-            self._fixed_ids,
-            self._cells,
-            self._part_of,
-            self._pairs,
-            self._ranks,
-            self._tokens,
-            self._sizes,
-            self._unknown,
-            self._byte_ids,
-            self._words,
-            table,
-        )
-        return result
+def _byte_ids(tokenizer: SentencePieceTokenizer) -> NDArray[np.int32]:
+    return np.array(tokenizer.byte_ids or [0], np.int32)
 
 
 def _pairs(pieces: Sequence[bytes], cells: Any, part_of: Any) -> NDArray[np.uint64]:
@@ -163,7 +132,7 @@ def _pairs(pieces: Sequence[bytes], cells: Any, part_of: Any) -> NDArray[np.uint
     slots = 1 << max(8, (3 * len(pieces)).bit_length())
     while True:
         pairs = np.zeros(2 * slots, np.uint64)
-        if spm_bpe.index_pairs(data, starts, cells, part_of, pairs) >= 0:
+        if spm_merge.index_pairs(data, starts, cells, part_of, pairs) >= 0:
             return pairs
         slots *= 2
 

@@ -129,9 +129,9 @@ class UnigramTokenizer(SentencePieceTokenizer):
         return self.model if plain else _model(self.pieces, [len(p.text) for p in self.pieces])
 
     def _text_encoder(self) -> TextEncoder:
-        from stemma.tokenizers.sentencepiece_kernels import UnigramEncoder
+        from stemma.tokenizers.sentencepiece_kernels import unigram_encoder
 
-        return UnigramEncoder(self, self.model)
+        return unigram_encoder(self, self.model)
 
     def _segment(self, text: str) -> list[tuple[int, int]]:
         return _sizes(self.model.best_path(text))

@@ -27,78 +27,114 @@ _ONES = np.uint64(0x0101010101010101)
 _HIGHS = np.uint64(0x8080808080808080)
 _SPACES = np.uint64(0x2020202020202020)
 _FIRST, _LAST = np.uint64(0x80), np.uint64(0x80) << np.uint64(56)
-_8 = np.uint64(8)
+_8, _NONE = np.uint64(8), np.uint64(0)
 _ROOM = 64
 
 
 @kernel
-def normalize(
-    data: Any,
-    start: int,
-    end: int,
-    known: Any,
-    units: Any,
-    strings: Any,
-    whole: Any,
-    flags: int,
-    out: Any,
-) -> tuple[Any, int]:
+def normalize(data: Any, start: int, end: int, rules: Any, out: Any) -> tuple[Any, int]:
     """Write the normalised text from the beginning of ``out``.
 
     Args:
         data: UTF-8 bytes.
         start: where the text begins.
         end: where it ends.
-        known: for each byte whether it stays as it is before an ASCII byte and at the end
-            (``PLAIN``), or becomes a space there (``PLAIN_SPACE``). The last number, for a byte
-            that no UTF-8 has, is ``PLAIN`` if all printable ASCII characters stay.
-        units: the character map's array, as Darts-clone packs it; one zero if there is none.
-        strings: what the map writes, each ended by a zero byte.
-        whole: the cells of a `double_array` of the user-defined tokens.
-        flags: what becomes of spaces.
+        rules: five things. For each byte whether it stays as it is before an ASCII byte and at the
+            end (``PLAIN``), or becomes a space there (``PLAIN_SPACE``); the last number, for a byte
+            that no UTF-8 has, is ``PLAIN`` if all printable ASCII characters stay. The character
+            map's array, as Darts-clone packs it, of zeros if there is none; and what it writes,
+            each ended by a zero byte. The cells of a `double_array` of the user-defined tokens. And
+            the bits that say what becomes of spaces.
         out: room for the result.
 
     Returns:
         ``out``, or a larger array in its place; and the number of bytes written.
     """
-    remove = flags & REMOVE_EXTRA != 0
-    escape = flags & ESCAPE != 0
-    i = np.intp(start)
-    while remove and i < end:
-        size, value = _match(data, i, end, units, whole)
-        if not _is_space(data, i, size, value, strings):
-            break
-        i += size
-    if i == end:
-        return out, 0
+    known, units, strings, whole, flags = rules
+    remove, escape = flags & REMOVE_EXTRA != 0, flags & ESCAPE != 0
+    i = _skip_spaces(data, start, end, units, strings, whole) if remove else np.intp(start)
     n = np.intp(0)
-    if flags & DUMMY_PREFIX and not flags & SUFFIX:
+    if i < end and flags & DUMMY_PREFIX and not flags & SUFFIX:
         put(out, n, SPACE)
         n += 1
+    begins = i
     after_space = remove
-    simple = at(known, 0xFF) == PLAIN
     while i < end:
         if n + _ROOM > out.size:
             out = _larger(out, n)
-        while simple and i + 8 < end and n + _ROOM < out.size:
+        i, n, after_space = _copy_plain(data, i, end, known, remove, after_space, out, n)
+        if i == end or n + _ROOM > out.size:
+            continue
+        size, place = _match(data, i, end, units, whole)
+        before = n
+        if place < 0:
+            out, n = _append(data, i, i + size, after_space, escape, out, n)
+            last = at(data, i + size - 1)
+        else:
+            stop = _end_of(strings, place)
+            out, n = _append(strings, place, stop, after_space, escape, out, n)
+            last = at(strings, stop - 1)
+        if n > before:
+            after_space = remove and last == SPACE
+        i += size
+    while remove and n > 0 and at(out, n - 1) == SPACE:
+        n -= 1
+    if begins < end and flags & DUMMY_PREFIX and flags & SUFFIX:
+        put(out, n, SPACE)
+        n += 1
+    return out, n
+
+
+@kernel
+def _skip_spaces(data: Any, start: int, end: int, units: Any, strings: Any, whole: Any) -> np.intp:
+    """Where the text begins after all that is written as one space."""
+    i = np.intp(start)
+    while i < end:
+        size, place = _match(data, i, end, units, whole)
+        if place < 0 and (size > 1 or at(data, i) != SPACE):
+            break
+        if place >= 0 and (at(strings, place) != SPACE or at(strings, place + 1) != 0):
+            break
+        i += size
+    return i
+
+
+@kernel
+def _copy_plain(
+    data: Any,
+    i: int,
+    end: int,
+    known: Any,
+    remove: bool,
+    after_space: bool,
+    out: Any,
+    n: int,
+) -> tuple[int, int, bool]:
+    """Copy what stays as it is, as far as there is room: mostly eight bytes at once.
+
+    Returns:
+        The first byte that has to be looked up, or for which there is no room; the number of bytes
+        written; whether the last is a space that no other may follow.
+    """
+    eight = at(known, 0xFF) == PLAIN
+    while n + _ROOM <= out.size:
+        if eight and i + 8 < end and at(data, i + 8) < 0x80:
             block = load_8_bytes(data, i)
             spaces = _zeros(block ^ _SPACES)
-            at_once = (block | (block + _ONES)) & _HIGHS == 0 and at(data, i + 8) < 0x80
-            at_once = at_once and (block - _SPACES) & ~block & _HIGHS == 0
+            odd = (block | (block + _ONES) | (block - _SPACES) & ~block) & _HIGHS
             if remove:
-                at_once = at_once and spaces & (spaces << _8) == 0
-                at_once = at_once and not (after_space and spaces & _FIRST)
-            if not at_once:
-                break
-            store_8_bytes(out, n, block)
-            after_space = remove and spaces & _LAST != 0
-            n += 8
-            i += 8
+                odd |= spaces & (spaces << _8) | (_FIRST & spaces if after_space else _NONE)
+            if odd == 0:
+                store_8_bytes(out, n, block)
+                after_space = remove and spaces & _LAST != 0
+                n += 8
+                i += 8
+                continue
         stop = min(end, i + 8)
         while i < stop:
             kind = at(known, at(data, i))
             if kind == SLOWLY or (i + 1 < end and at(data, i + 1) >= 0x80):
-                break
+                return i, n, after_space
             if kind == PLAIN:
                 put(out, n, at(data, i))
                 n += 1
@@ -108,23 +144,9 @@ def normalize(
                 n += 1
                 after_space = remove
             i += 1
-        if i == stop:
-            continue
-        size, value = _match(data, i, end, units, whole)
-        before = n
-        if value < 0:
-            out, n = _append(data, i, i + size, after_space, escape, out, n)
-        else:
-            out, n = _append(strings, value, _end_of(strings, value), after_space, escape, out, n)
-        if n > before:
-            after_space = remove and _ends_in_space(data, i, size, value, strings)
-        i += size
-    while remove and n > 0 and out[n - 1] == SPACE:
-        n -= 1
-    if flags & DUMMY_PREFIX and flags & SUFFIX:
-        put(out, n, SPACE)
-        n += 1
-    return out, n
+        if i == end:
+            break
+    return i, n, after_space
 
 
 @kernel
@@ -173,21 +195,6 @@ def _end_of(strings: Any, place: int) -> int:
     while at(strings, end) != 0:
         end += 1
     return end
-
-
-@kernel
-def _is_space(data: Any, i: int, size: int, value: int, strings: Any) -> bool:
-    """Whether what is written is one space."""
-    if value < 0:
-        return size == 1 and at(data, i) == SPACE
-    return at(strings, value) == SPACE and at(strings, value + 1) == 0
-
-
-@kernel
-def _ends_in_space(data: Any, i: int, size: int, value: int, strings: Any) -> bool:
-    if value < 0:
-        return at(data, i + size - 1) == SPACE
-    return at(strings, _end_of(strings, value) - 1) == SPACE
 
 
 @kernel

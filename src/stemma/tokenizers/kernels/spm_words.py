@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.extending import intrinsic
 
 from stemma.tokenizers.kernels import kernel
 from stemma.tokenizers.kernels.memory import at, load_8_bytes, put
+
+inlined = njit(nogil=True, error_model="numpy", inline="always")
+"""For functions that are called for every word."""
 
 SPACE = 0x20
 WHOLE, SPACE_FIRST, SPACE_LAST = 0, 1, 2
@@ -57,7 +60,7 @@ def lowest_byte(typing_context: Any, mask: Any) -> Any:
     return types.intp(types.uint64), codegen
 
 
-@kernel
+@inlined
 def next_space(data: Any, i: int, end: int) -> int:
     """Where the first space from ``i`` on is, or ``end``."""
     while i < end:
@@ -69,7 +72,7 @@ def next_space(data: Any, i: int, end: int) -> int:
     return end
 
 
-@kernel
+@inlined
 def word_end(data: Any, i: int, end: int, words: int) -> int:
     """Where the word that begins at ``i`` ends."""
     if words == WHOLE:
@@ -84,7 +87,7 @@ def word_end(data: Any, i: int, end: int, words: int) -> int:
     return i
 
 
-@kernel
+@inlined
 def word_key(data: Any, start: int, size: int) -> tuple[int, int]:
     """A word of up to 15 bytes, and their number, as two numbers."""
     first, second = load_8_bytes(data, start), np.uint64(0)
@@ -95,7 +98,7 @@ def word_key(data: Any, start: int, size: int) -> tuple[int, int]:
     return first, second | np.uint64(size) << np.uint64(56)
 
 
-@kernel
+@inlined
 def find_entry(table: Any, first: int, second: int) -> int:
     """Where the entry of a word begins; -1 if there is none."""
     mask = np.uint64(table.size // ENTRY - 1)
@@ -139,13 +142,13 @@ def add_entry(
         put(table, cell, token if i & 1 == 0 else at(table, cell) | token << _32)
 
 
-@kernel
+@inlined
 def entry_known(table: Any, place: int) -> int:
     """What is known of the word at ``place``."""
     return np.intp(at(table, place + 2) >> np.uint64(8))
 
 
-@kernel
+@inlined
 def copy_tokens(table: Any, place: int, ids: Any, n: int) -> int:
     """Write the tokens of the word at ``place`` to ``ids`` from ``n`` on; the new ``n``.
 

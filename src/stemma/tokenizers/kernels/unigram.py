@@ -33,6 +33,7 @@ from stemma.tokenizers.kernels.spm_words import (
     emit_unknown,
     entry_known,
     find_entry,
+    inlined,
     larger,
     word_end,
     word_key,
@@ -43,93 +44,45 @@ LARGEST_SUM = np.float32(100_000.0)
 
 _SINGLE = 2.0**23
 _SUM_BITS = 24
+_OWN = (1 << _SUM_BITS) - 1
 
 
 @kernel
-def encode_texts(
-    data: Any,
-    limits: Any,
-    known: Any,
-    units: Any,
-    strings: Any,
-    whole: Any,
-    flags: int,
-    cells: Any,
-    cell_ids: Any,
-    cell_scores: Any,
-    scores: Any,
-    unknown: int,
-    unknown_score: float,
-    byte_ids: Any,
-    words: int,
-    largest: float,
-    table: Any,
-) -> tuple[Any, Any]:
+def encode_texts(data: Any, limits: Any, rules: Any, vocabulary: Any, table: Any) -> Any:
     """Ids of several texts, one after another, and where those of each text end.
 
     Args:
         data: the texts, UTF-8, and 8 bytes more.
         limits: where each begins, and the last ends.
-        known: see `normalize`, like the next four.
-        units: see there.
-        strings: see there.
-        whole: see there.
-        flags: see there.
-        cells: a `double_array` of the pieces.
-        cell_ids: the id of the piece that ends at a cell.
-        cell_scores: its score, float32.
-        scores: the score of each id, float32.
-        unknown: the id of an unknown character.
-        unknown_score: its score, float32.
-        byte_ids: see `emit_unknown`.
-        words: how a text falls into words (`spm_words`).
-        largest: the largest score, without its sign.
+        rules: see `normalize`.
+        vocabulary: nine things. A `double_array` of the pieces; the id of the piece that ends at
+            each cell; its score, float32. The score of each id, float32. The id of an unknown
+            character, and its score, float32; the id of each byte (see `emit_unknown`). How a text
+            falls into words (`spm_words`). And the largest score, without its sign.
         table: words seen before; what is known is the largest sum before it, and its own sum.
     """
+    words, escape = vocabulary[7], rules[4] & ESCAPE != 0
     ends = np.empty(limits.size - 1, np.int64)
     ids = np.empty(data.size // 2 + ROOM, np.int32)
     out = np.empty(data.size + data.size // 4 + 2 * ROOM, np.uint8)
-    longest = ROOM
     leaders = np.empty((2, LONGEST + 1), np.float64)
     path = np.empty((3, ROOM), np.int32)
     best = np.empty(ROOM, np.float32)
-    escape = flags & ESCAPE != 0
     n_ids = np.intp(0)
     for text in range(limits.size - 1):
-        out, n = normalize(
-            data, limits[text], limits[text + 1], known, units, strings, whole, flags, out
-        )
-        start = np.intp(0)
+        out, n = normalize(data, limits[text], limits[text + 1], rules, out)
+        i = np.intp(0)
         state = np.float32(0.0), n_ids, np.intp(0), False
-        while start < n:
-            start, n_ids, state = _encode_words(
-                out,
-                start,
-                n,
-                cells,
-                cell_ids,
-                cell_scores,
-                scores,
-                unknown,
-                unknown_score,
-                byte_ids,
-                words,
-                largest,
-                escape,
-                table,
-                ids,
-                n_ids,
-                state,
-                leaders,
-                path,
-                best,
+        while i < n:
+            room = leaders, path, best
+            i, n_ids, state = _encode_words(
+                out, i, n, vocabulary, escape, table, room, ids, n_ids, state
             )
-            if start < n:
-                size = word_end(out, start, n, words) - start
-                if size >= longest:
-                    longest = 2 * size
-                    path = np.empty((3, longest), np.int32)
-                    best = np.empty(longest, np.float32)
+            if i < n:
+                size = word_end(out, i, n, words) - i
+                if size >= best.size:
+                    path = np.empty((3, 2 * size), np.int32)
+                    best = np.empty(2 * size, np.float32)
                 ids = larger(ids, n_ids, 4 * size + MOST_TOKENS)
         ends[text] = n_ids
     return beginning(ids, n_ids), ends
@@ -138,27 +91,17 @@ def encode_texts(
 @kernel
 def _encode_words(
     out: Any,
-    start: int,
+    i: int,
     n: int,
-    cells: Any,
-    cell_ids: Any,
-    cell_scores: Any,
-    scores: Any,
-    unknown: int,
-    unknown_score: float,
-    byte_ids: Any,
-    words: int,
-    largest: float,
+    vocabulary: Any,
     escape: bool,
     table: Any,
+    room: Any,
     ids: Any,
     n_ids: int,
     state: Any,
-    leaders: Any,
-    path: Any,
-    best: Any,
 ) -> tuple[int, int, Any]:
-    """Ids of the words from ``start`` on, as far as there is room for them.
+    """Ids of the words from ``i`` on, as far as there is room for them.
 
     The state has: the sum of all tokens before ``ids[summed]``, and ``summed``; an upper bound for
     the sum of all tokens, without its sign; whether the last token is unknown.
@@ -166,8 +109,9 @@ def _encode_words(
     Returns:
         Where the next word begins, the number of ids, and the state.
     """
+    scores, words = vocabulary[3], vocabulary[7]
+    leaders, path, best = room
     total, summed, bound, was_unknown = state
-    i = np.intp(start)
     while i < n:
         end = word_end(out, i, n, words)
         size = end - i
@@ -177,44 +121,58 @@ def _encode_words(
             first, second = word_key(out, i, size)
             place = find_entry(table, first, second)
             if place < 0:
-                n_tokens, safe = _best_word(
-                    out, i, end, cells, cell_ids, cell_scores, unknown_score, largest, path, leaders
-                )
-                own = np.intp(min(abs(leaders[0, size]), LARGEST_SUM)) + 2
-                add_entry(table, first, second, safe << _SUM_BITS | own, path[0], 0, n_tokens)
+                known, n_tokens = _best_word(out, i, end, vocabulary, path, leaders)
+                add_entry(table, first, second, known, path[0], 0, n_tokens)
                 place = find_entry(table, first, second)
-            safe_and_own = entry_known(table, place)
-            safe = safe_and_own >> _SUM_BITS
+            known = entry_known(table, place)
+            safe = known >> _SUM_BITS
             if bound >= safe > 0:
                 total = _sum(total, scores, ids, summed, n_ids)
                 summed = n_ids
                 bound = _bound(total)
             if bound < safe:
                 n_ids = copy_tokens(table, place, ids, n_ids)
-                bound += safe_and_own & ((1 << _SUM_BITS) - 1)
+                bound += known & _OWN
                 was_unknown = False
                 i = end
                 continue
         total = _sum(total, scores, ids, summed, n_ids)
-        n_tokens, total = best_path(
-            out, i, end, cells, cell_ids, cell_scores, unknown_score, total, best, path
+        n_tokens, total = best_path(out, i, end, vocabulary, total, best, path)
+        n_ids, was_unknown = _emit(
+            out, i, n_tokens, path, vocabulary, escape, ids, n_ids, was_unknown
         )
-        for k in range(n_tokens - 1, -1, -1):
-            stop = at(path[2], k)
-            token = at(path[1], stop)
-            if token >= 0:
-                put(ids, n_ids, token)
-                n_ids += 1
-            elif byte_ids.size > 1 or not was_unknown:
-                begin = i + at(path[0], stop)
-                n_ids = emit_unknown(
-                    out, begin, i + stop - begin, byte_ids, unknown, escape, ids, n_ids
-                )
-            was_unknown = token < 0
         summed = n_ids
         bound = _bound(total)
         i = end
     return i, n_ids, (total, summed, bound, was_unknown)
+
+
+@kernel
+def _emit(
+    out: Any,
+    start: int,
+    n_tokens: int,
+    path: Any,
+    vocabulary: Any,
+    escape: bool,
+    ids: Any,
+    n_ids: int,
+    was_unknown: bool,
+) -> tuple[int, bool]:
+    """Write the ids of a path; an unknown one after another is the same without byte fallback."""
+    unknown, byte_ids = vocabulary[4], vocabulary[6]
+    for k in range(n_tokens - 1, -1, -1):
+        stop = path[2, k]
+        token = path[1, stop]
+        if token >= 0:
+            put(ids, n_ids, token)
+            n_ids += 1
+        elif byte_ids.size > 1 or not was_unknown:
+            begin = start + path[0, stop]
+            size = start + stop - begin
+            n_ids = emit_unknown(out, begin, size, byte_ids, unknown, escape, ids, n_ids)
+        was_unknown = token < 0
+    return n_ids, was_unknown
 
 
 @kernel
@@ -232,16 +190,7 @@ def _bound(total: float) -> int:
 
 @kernel
 def best_path(
-    data: Any,
-    start: int,
-    end: int,
-    cells: Any,
-    cell_ids: Any,
-    cell_scores: Any,
-    unknown_score: float,
-    total: float,
-    best: Any,
-    path: Any,
+    data: Any, start: int, end: int, vocabulary: Any, total: float, best: Any, path: Any
 ) -> tuple[int, float]:
     """The best segmentation of ``data[start:end]`` after pieces that have summed up to ``total``.
 
@@ -249,10 +198,7 @@ def best_path(
         data: the normalised text.
         start: where the stretch begins.
         end: where it ends.
-        cells: see `encode_texts`, like the next three.
-        cell_ids: see there.
-        cell_scores: see there.
-        unknown_score: see there.
+        vocabulary: see `encode_texts`.
         total: the sum that comes before, float32.
         best: room for one number more than the stretch has bytes, float32.
         path: three rows of numbers, each with one place more than the stretch has bytes. For every
@@ -262,6 +208,9 @@ def best_path(
     Returns:
         The number of tokens, and the new sum.
     """
+    cells, cell_ids, cell_scores = vocabulary[0], vocabulary[1], vocabulary[2]
+    unknown_score = vocabulary[5]
+    starts, tokens = path[0], path[1]
     size = end - start
     for i in range(size + 1):
         put(best, i, np.float32(-np.inf))
@@ -290,50 +239,67 @@ def best_path(
                 score = here + at(cell_scores, cell)
                 if score > at(best, j):
                     put(best, j, score)
-                    path[0, j] = i
-                    path[1, j] = at(cell_ids, cell)
+                    put(starts, j, i)
+                    put(tokens, j, at(cell_ids, cell))
                     furthest = max(furthest, j)
-        if not single:
-            j = i + character
-            furthest = max(furthest, j)
-            score = here + unknown_score
-            if score > at(best, j):
-                put(best, j, score)
-                path[0, j] = i
-                path[1, j] = -1
-        i += character
+        j = i + character
+        if not single and here + unknown_score > at(best, j):
+            put(best, j, here + unknown_score)
+            put(starts, j, i)
+            put(tokens, j, -1)
+        furthest = max(furthest, j)
+        i = j
+    return _trace(path, size), best[size]
+
+
+@kernel
+def _trace(path: Any, size: int) -> int:
+    """Fill row 2 of a path; the number of tokens."""
     n = 0
     stop = size
     while stop > 0:
         path[2, n] = stop
         n += 1
         stop = path[0, stop]
-    return n, best[size]
+    return n
+
+
+@inlined
+def _compete(
+    best: Any, second: Any, starts: Any, tokens: Any, i: int, j: int, score: float, token: int
+) -> None:
+    """Lengthen the best and the second best segmentation up to ``i`` by a token up to ``j``."""
+    total = at(best, i) + score
+    if total > at(best, j):
+        put(second, j, max(at(best, j), at(second, i) + score))
+        put(best, j, total)
+        put(starts, j, i)
+        put(tokens, j, token)
+    elif total > at(second, j):
+        put(second, j, total)
 
 
 @kernel
 def _best_word(
-    data: Any,
-    start: int,
-    end: int,
-    cells: Any,
-    cell_ids: Any,
-    cell_scores: Any,
-    unknown_score: float,
-    largest: float,
-    path: Any,
-    leaders: Any,
+    data: Any, start: int, end: int, vocabulary: Any, path: Any, leaders: Any
 ) -> tuple[int, int]:
-    """The best segmentation of a word, and below which sum before it that is certain.
+    """The best segmentation of a word, as an entry of the table of words.
 
-    The tokens are written to ``path[0]``, the best and the second best sum to the two rows of
-    ``leaders``. Nothing is certain, and there are no tokens, if one is unknown or they are many.
+    The tokens are written to the beginning of row 0 of ``path``. There are none, and they are never
+    safe, if one is unknown or they are too many.
+
+    Returns:
+        The sum before it below which this segmentation is certain and its own sum, without their
+        signs, in one number; and the number of tokens.
     """
-    size = end - start
+    cells, cell_ids, cell_scores = vocabulary[0], vocabulary[1], vocabulary[2]
     best, second = leaders[0], leaders[1]
-    for i in range(LONGEST + 1):
-        best[i] = second[i] = -np.inf
-    best[0] = 0.0
+    starts, tokens = path[0], path[1]
+    size = end - start
+    for j in range(size + 1):
+        put(best, j, -np.inf)
+        put(second, j, -np.inf)
+    put(best, 0, 0.0)
     characters = 0
     i = np.intp(0)
     while i < size:
@@ -351,37 +317,22 @@ def _best_word(
             if unit & ENDS:
                 single = single or j - i == character
                 score = np.float64(at(cell_scores, cell))
-                if best[i] + score > best[j]:
-                    second[j] = max(best[j], second[i] + score)
-                    best[j] = best[i] + score
-                    path[1, j] = at(cell_ids, cell)
-                    path[2, j] = i
-                else:
-                    second[j] = max(second[j], best[i] + score)
+                _compete(best, second, starts, tokens, i, j, score, at(cell_ids, cell))
         if not single:
-            j = i + character
-            score = np.float64(unknown_score)
-            if best[i] + score > best[j]:
-                second[j] = max(best[j], second[i] + score)
-                best[j] = best[i] + score
-                path[1, j] = -1
-                path[2, j] = i
-            else:
-                second[j] = max(second[j], best[i] + score)
+            score = np.float64(vocabulary[5])
+            _compete(best, second, starts, tokens, i, i + character, score, np.int32(-1))
         characters += 1
         i += character
-    n = 0
-    stop = size
-    while stop > 0:
-        if path[1, stop] < 0 or n == MOST_TOKENS:
+    n = _trace(path, size)
+    for k in range(n):
+        if n > MOST_TOKENS or path[1, path[2, k]] < 0:
             return 0, 0
-        n += 1
-        stop = path[2, stop]
-    stop = size
-    for k in range(n - 1, -1, -1):
-        path[0, k] = path[1, stop]
-        stop = path[2, stop]
-    within = characters * largest
-    lead = best[size] - second[size]
-    safe = min(lead * _SINGLE / (characters + 2), np.float64(LARGEST_SUM)) - within
-    return n, np.intp(safe) if safe > 0.0 else 0
+    for k in range(n):
+        path[0, k] = path[1, path[2, n - 1 - k]]
+    own = np.intp(min(abs(leaders[0, size]), np.float64(LARGEST_SUM))) + 2
+    lead = leaders[0, size] - leaders[1, size]
+    if not lead > 0.0:  # or no number
+        return own, n
+    limit = min(lead * _SINGLE / (characters + 2), np.float64(LARGEST_SUM))
+    safe = limit - characters * vocabulary[8]
+    return np.intp(max(safe, 0.0)) << _SUM_BITS | own, n

@@ -99,29 +99,17 @@ def encode_words(
                         hit = True
                         break
             if not hit:
-                count = 0
+                token = np.int32(-1)
                 if whole.size > 0:
                     token = find_whole(whole, data, start, end, spelled, offsets)
-                    if token >= 0:
-                        put(ids, n, np.int32(token))
-                        count = 1
-                if count == 0:
-                    if length <= SMALL:
-                        count = merge_small(
-                            data,
-                            start,
-                            end,
-                            byte_ids,
-                            byte_pairs,
-                            characters,
-                            pairs,
-                            results,
-                            ids,
-                            n,
-                            scratch,
-                        )
-                    else:
-                        count = merge_large(data, start, end, byte_ids, pairs, results, ids, n)
+                if token >= 0:
+                    put(ids, n, np.int32(token))
+                    count = 1
+                elif length <= SMALL:
+                    word = (data, start, end, byte_ids, byte_pairs, characters)
+                    count = merge_small(*word, pairs, results, ids, n, scratch)
+                else:
+                    count = merge_large(data, start, end, byte_ids, pairs, results, ids, n)
                 if count <= _MOST_TOKENS and length <= _LONGEST_CACHED:
                     remember(cache, cache_8, slot, low, high, ids, n, count)
                 n += count
