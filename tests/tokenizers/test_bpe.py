@@ -155,3 +155,13 @@ def test_an_id_may_be_left_out_and_stands_for_nothing() -> None:
     assert tokenizer.encode("ab").tolist() == [257]
     with pytest.raises(TokenizerError, match="id 256 at position 1 stands for nothing"):
         tokenizer.decode([257, 256])
+
+
+def test_words_are_learned_from_by_the_pattern_given() -> None:
+    text = "x12345 y12345 z12345 " * 20
+    by_three = ByteLevelBPE.train([text], 270, pattern="cl100k", allow_fewer=True)
+    assert by_three.pattern == "cl100k"
+    longest = max(
+        sum(c.isdigit() for c in token.decode("latin-1")) for token in by_three._spellings
+    )
+    assert longest == 3

@@ -146,6 +146,11 @@ def test_a_pattern_beyond_the_machine_goes_the_slow_way_and_says_so() -> None:
         assert fast(words, "abbcb") == ["a", "bb", "c", "b"]
 
 
+def test_a_pattern_with_groups_goes_the_slow_way_as_well() -> None:
+    with pytest.warns(UserWarning, match="slowly"):
+        assert WordSplitter((r"(\w)\1*|.",)).split("aab!") == ["aa", "b", "!"]
+
+
 def test_a_broken_pattern_and_an_unknown_name_are_refused() -> None:
     with pytest.raises(TokenizerError, match="not a regular expression"):
         WordSplitter(("(?<=a",))

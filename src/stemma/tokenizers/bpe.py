@@ -129,6 +129,7 @@ class ByteLevelBPE(Tokenizer):
         vocab_size: int,
         *,
         special_tokens: Sequence[str] = (END_OF_TEXT,),
+        pattern: str | Rule = "gpt2",
         min_frequency: int = 2,
         allow_fewer: bool = False,
         progress: Progress | None = None,
@@ -143,9 +144,10 @@ class ByteLevelBPE(Tokenizer):
                 learned from.
             vocab_size: 256 + tokens to learn + number of special tokens.
             special_tokens: their names, in the order of their ids.
+            pattern: see the class.
             min_frequency: a rarer pair is not merged.
             allow_fewer: accept a smaller vocabulary where the text has too few pairs.
-            progress: called after each merge with the numbers of tokens learned and wanted.
+            progress: called now and then with the numbers of tokens learned and wanted.
 
         Raises:
             TokenizerError: if ``vocab_size`` is too small, or cannot be reached.
@@ -153,7 +155,7 @@ class ByteLevelBPE(Tokenizer):
         check_vocab_size(vocab_size, special_tokens)
         wanted = vocab_size - 256 - len(special_tokens)
         alphabet = [bytes([value]) for value in BYTE_ORDER]
-        words = count_words(documents, special_tokens)
+        words = count_words(documents, special_tokens, pattern)
         learned, merges = learn_merges(
             words, alphabet, wanted, min_frequency=min_frequency, progress=progress
         )
@@ -161,7 +163,8 @@ class ByteLevelBPE(Tokenizer):
             raise too_little_text(len(learned), wanted, vocab_size, min_frequency)
         spellings = alphabet + learned
         special = {name: len(spellings) + i for i, name in enumerate(special_tokens)}
-        return cls(spellings + [name.encode() for name in special], merges, special)
+        names = [name.encode() for name in special]
+        return cls(spellings + names, merges, special, pattern=pattern)
 
     @property
     def pattern(self) -> str | Rule:

@@ -8,29 +8,19 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
-from itertools import groupby
-from operator import itemgetter
 from typing import Any, Literal, get_args
 
 from stemma.errors import TokenizerError
 from stemma.tokenizers.json_fields import Fields
 from stemma.tokenizers.oniguruma import compile_regex
 from stemma.tokenizers.pre_tokenizer_classes import digits, punctuation, spaces, word_characters
+from stemma.tokenizers.separators import BEHAVIORS, Behavior, Piece, Span, pieces
 from stemma.tokenizers.wordwise import Word
 
-Behavior = Literal["Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous"]
-"""What becomes of a separator: left out, a word by itself, part of the word before or after it, or
-one word with the separators beside it."""
-
 PrependScheme = Literal["first", "never", "always"]
-
-Span = tuple[int, int]
-
-Piece = tuple[int, int, bool]
-"""Characters ``start:end`` of a word, and whether they are a separator."""
 
 
 class PreTokenizer(ABC):
@@ -142,7 +132,7 @@ class _Separating(PreTokenizer):
     behavior: Behavior
 
     def _cut(self, word: Word, *, at_start: bool) -> list[Word]:
-        return _words(word, _BEHAVIORS[self.behavior](self._pieces(word.text)))
+        return _words(word, BEHAVIORS[self.behavior](self._pieces(word.text)))
 
     @abstractmethod
     def _pieces(self, text: str) -> list[Piece]:
@@ -160,7 +150,7 @@ class Punctuation(_Separating):
     behavior: Behavior = "Isolated"
 
     def _pieces(self, text: str) -> list[Piece]:
-        return _pieces(text, _compile(f"[{punctuation()}]"))
+        return pieces(text, _compile(f"[{punctuation()}]"))
 
 
 @dataclass(frozen=True)
@@ -181,7 +171,7 @@ class Split(_Separating):
 
     def _pieces(self, text: str) -> list[Piece]:
         regex = compile_regex(self.pattern) if self.is_regex else _compile(re.escape(self.pattern))
-        found = _pieces(text, regex)
+        found = pieces(text, regex)
         return [(a, b, not match) for a, b, match in found] if self.invert else found
 
     def _fields(self) -> dict[str, Any]:
@@ -247,69 +237,6 @@ class Sequence(PreTokenizer):
 
     def _fields(self) -> dict[str, Any]:
         return {"pretokenizers": [step.to_json() for step in self.steps]}
-
-
-def _removed(pieces: Iterable[Piece]) -> Iterator[Span]:
-    return ((start, end) for start, end, separator in pieces if not separator)
-
-
-def _isolated(pieces: Iterable[Piece]) -> Iterator[Span]:
-    return ((start, end) for start, end, _ in pieces)
-
-
-def _merged_with_previous(pieces: Iterable[Piece]) -> Iterator[Span]:
-    """A separator joins what is before it, unless that is a separator too."""
-    spans: list[Span] = []
-    after_separator = False
-    for start, end, separator in pieces:
-        if separator and not after_separator and spans:
-            spans[-1] = spans[-1][0], end
-        else:
-            spans.append((start, end))
-        after_separator = separator
-    return iter(spans)
-
-
-def _merged_with_next(pieces: Iterable[Piece]) -> Iterator[Span]:
-    mirrored = [(-end, -start, separator) for start, end, separator in pieces]
-    spans = list(_merged_with_previous(reversed(mirrored)))
-    return ((-end, -start) for start, end in reversed(spans))
-
-
-def _contiguous(pieces: Iterable[Piece]) -> Iterator[Span]:
-    for _, run in groupby(pieces, key=itemgetter(2)):
-        found = list(run)
-        yield found[0][0], found[-1][1]
-
-
-_BEHAVIORS: dict[Behavior, Callable[[Iterable[Piece]], Iterator[Span]]] = {
-    "Removed": _removed,
-    "Isolated": _isolated,
-    "MergedWithPrevious": _merged_with_previous,
-    "MergedWithNext": _merged_with_next,
-    "Contiguous": _contiguous,
-}
-
-
-def _pieces(text: str, pattern: Any) -> list[Piece]:
-    """The matches of a pattern, which are separators, and what lies between them.
-
-    No match is empty right behind another match: the search goes on one character further.
-    """
-    pieces: list[Piece] = []
-    done = at = 0
-    while at <= len(text) and (match := pattern.search(text, at)):
-        start, end = match.span()
-        if start == end == done and pieces:
-            at = done + 1
-            continue
-        if start > done:
-            pieces.append((done, start, False))
-        pieces.append((start, end, True))
-        done = at = end
-    if done < len(text):
-        pieces.append((done, len(text), False))
-    return pieces
 
 
 def _words(word: Word, spans: Iterable[Span]) -> list[Word]:

@@ -82,7 +82,9 @@ def fast_seed_lattice(
     best = np.lexsort((left, -length, -score))[:seed_size]
     others = [suffixes.run_of(piece) for piece in {*"".join(words), *required}]
     runs = np.concatenate([np.stack([left, length, right], axis=1)[best], np.array(others)])
-    left, length, right = np.unique(runs, axis=0).T  # the order of code points
+    runs = runs[np.lexsort((runs[:, 1], runs[:, 0]))]  # the order of code points
+    again = np.append(False, (runs[1:] == runs[:-1]).all(axis=1))
+    left, length, right = np.ascontiguousarray(runs[~again].T)
     open_runs = np.bincount(left, minlength=suffixes.n + 1)
     open_runs -= np.bincount(right, minlength=suffixes.n + 1)
     edges_at = np.empty(suffixes.n, np.int64)

@@ -23,6 +23,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+
 from stemma.errors import TokenizerError
 from stemma.tokenizers.texts import check_text
 from stemma.tokenizers.unigram_em import UnigramTraining
@@ -127,22 +129,15 @@ def cover(
     """
     if coverage == 1:
         return words
-    counts: Counter[str] = Counter()
-    for word, n in words.items():
-        for character in word:
-            counts[character] += n
-    total = sum(counts.values())
-    covered = 0
-    kept = {*required}
-    for character in sorted(counts, key=lambda c: (-counts[c], c)):
-        if covered >= coverage * total:
-            break
-        covered += counts[character]
-        kept.add(character)
-    rare = "".join(counts.keys() - kept)
+    codes = np.frombuffer("".join(words).encode("utf-32-le"), np.uint32)
+    weights = np.repeat([*words.values()], [*map(len, words)])
+    counts = np.bincount(codes, weights)
+    commonest = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
+    before = np.cumsum(counts[commonest]) - counts[commonest]
+    rare = {*map(chr, commonest[before >= coverage * counts.sum()].tolist())} - {*required}
     if not rare:
         return words
-    ends = re.compile(f"[{re.escape(rare)}]")
+    ends = re.compile(f"[{re.escape(''.join(sorted(rare)))}]")
     cut: Counter[str] = Counter()
     for word, n in words.items():
         for part in ends.split(word):

@@ -20,6 +20,7 @@ from stemma.tokenizers.sentencepiece import Kind, Piece, SentencePieceSettings
 from stemma.tokenizers.special import AddedToken
 from stemma.tokenizers.template import Template, surround
 from stemma.tokenizers.tokenizer import Tokenizer
+from stemma.tokenizers.vocabulary import ids_of
 
 PREFIX = "tokenizer."
 _IDS = ["bos", "eos", "eot", "eom", "unknown", "seperator", "padding", "cls", "mask"]
@@ -112,10 +113,6 @@ class _Vocabulary:
             raise TokenizerError(f"tokenizer.ggml.{name} has not a number for each token")
         return found
 
-    def id(self, name: str) -> int | None:
-        """The id of a token that the metadata names, or nothing."""
-        return self.special.get(name)
-
     def value(self, name: str) -> Any:
         """Whatever a name stands for, or nothing."""
         return self._values.get(f"tokenizer.ggml.{name}")
@@ -159,7 +156,7 @@ class _Vocabulary:
         return surround(before, after) if before or after else None
 
     def _named(self, name: str) -> dict[str, int]:
-        id_ = self.id(name)
+        id_ = self.special.get(name)
         if id_ is None:
             raise TokenizerError(f"tokenizer.ggml.add_{name}_token is set, but no token is named")
         return {self.tokens[id_]: id_}
@@ -169,15 +166,13 @@ def _read_bpe(vocabulary: _Vocabulary) -> Tokenizer:
     from stemma.tokenizers.bpe import ByteLevelBPE
 
     rule = pre_tokenizer(vocabulary.text("tokenizer.ggml.pre", "default"))
-    ids = {token: id_ for id_, token in enumerate(vocabulary.tokens)}
-    if len(ids) != len(vocabulary.tokens):
-        raise TokenizerError(f"the token {_double(vocabulary.tokens)!r} is listed twice")
+    ids = ids_of(vocabulary.tokens)
     added = vocabulary.added()
     unused = {id_ for id_, kind in enumerate(vocabulary.kinds) if kind == Kind.UNUSED}
     tokens = [UNUSED if id_ in unused else token for id_, token in enumerate(vocabulary.tokens)]
     return ByteLevelBPE(
         spelled(tokens, {token.id: token.content for token in added}),
-        read_merges(vocabulary.value("merges"), ids),
+        read_merges(vocabulary.value("merges"), ids, "tokenizer.ggml.merges"),
         added,
         pattern=rule.patterns,
         whole_words=rule.whole_words,
@@ -191,7 +186,7 @@ def _read_wordpiece(vocabulary: _Vocabulary) -> Tokenizer:
     from stemma.tokenizers.wordpiece import WordPiece
 
     tokens = list(map(_as_bert_writes, vocabulary.tokens, vocabulary.kinds))
-    ids = {token: id_ for id_, token in enumerate(tokens)}
+    ids = ids_of(tokens)
     special = {**_BERT_NAMES, **{name: tokens[id_] for name, id_ in vocabulary.special.items()}}
     for name in ("unknown", "bos", "seperator"):
         if special[name] not in ids:
@@ -254,7 +249,7 @@ def _settings(vocabulary: _Vocabulary, *, add_dummy_prefix: bool) -> SentencePie
     names = {
         name: vocabulary.tokens[id_]
         for name in ("bos", "eos", "padding")
-        if (id_ := vocabulary.id(name)) is not None
+        if (id_ := vocabulary.special.get(name)) is not None
     }
     return SentencePieceSettings(
         charsmap=b"" if charsmap is None else charsmap.tobytes(),
@@ -265,15 +260,6 @@ def _settings(vocabulary: _Vocabulary, *, add_dummy_prefix: bool) -> SentencePie
         eos_piece=names.get("eos", "</s>"),
         pad_piece=names.get("padding", "<pad>"),
     )
-
-
-def _double(tokens: list[str]) -> str:
-    seen: set[str] = set()
-    for token in tokens:
-        if token in seen:
-            return token
-        seen.add(token)
-    raise AssertionError("no token is listed twice")
 
 
 _FAMILIES: dict[str, Callable[[_Vocabulary], Tokenizer]] = {

@@ -147,18 +147,21 @@ def read_scored_pieces(values: Any, added: Sequence[AddedToken]) -> list[tuple[s
     return pieces
 
 
-def read_merges(values: Any, ids: Mapping[str, int]) -> list[tuple[int, int]]:
+def read_merges(
+    values: Any, ids: Mapping[str, int], where: str = "model.merges"
+) -> list[tuple[int, int]]:
     """Merges as ``"a b"`` or ``["a", "b"]``: the library has written both.
 
     Args:
-        values: ``model.merges``.
+        values: the list.
         ids: token -> id.
+        where: its place in the file, for messages.
 
     Raises:
         TokenizerError: if it is no list of pairs of tokens.
     """
     if not isinstance(values, list):
-        raise TokenizerError("model.merges is not a list")
+        raise TokenizerError(f"{where} is not a list")
     halves = _halves(values)
     found = [] if halves is None else list(map(ids.get, halves))
     if halves is None or None in found:

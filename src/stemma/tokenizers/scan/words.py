@@ -170,7 +170,8 @@ def _finder(pattern: str) -> Callable[[str], list[str]]:
     try:
         compiled: Any = re.compile(python_pattern(parse(pattern)))
     except Unsupported:
-        compiled = _slow_pattern(pattern)
+        slow = _slow_pattern(pattern)
+        return lambda text: _with_gaps(slow, text)
 
     def find(text: str) -> list[str]:
         words = compiled.findall(text)
@@ -197,12 +198,7 @@ def _slow_pattern(pattern: str) -> Any:
         f"the pattern {pattern!r} is beyond the scanner: the regex package cuts by it, slowly",
         stacklevel=2,
     )
-    return regex.compile(_without_groups(pattern))
-
-
-def _without_groups(pattern: str) -> str:
-    r"""Groups that capture would change what ``findall`` gives; here none needs to."""
-    return re.sub(r"(?<!\\)\((?!\?)", "(?:", pattern)
+    return regex.compile(pattern)
 
 
 def _ends_by_search(
