@@ -470,6 +470,11 @@ def test_what_we_do_not_have_or_makes_no_sense_is_named(
         ("t5", change("added_tokens", 1, "content", to="<x>"), "stands for '<s>' and for '<x>'"),
         ("t5", change("model", "surprise", to=3), "model.surprise = 3"),
         ("t5", change("post_processor", "special_tokens", "<s>", "ids", to=[7]), "at its id 7"),
+        (
+            "bert",
+            change("added_tokens", 0, to={"id": 0, "content": "<UNK>", "normalized": True}),
+            "holds '<unk>', which stemma does not do|stands for",
+        ),
         ("bert", change("model", "max_input_chars_per_word", to=-1), "not an integer from 0"),
         ("bert", change("model", "vocab", "zzz", to=400), "no token has id|higher ids"),
         ("gpt-1", change("model", "dropout", to=0.5), "dropout"),

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -175,6 +176,27 @@ def test_threads_share_an_encoder(mirror: Callable[[str], Path]) -> None:
         thread.join()
     assert found == [expected] * 6
     assert [ids.tolist() for ids in tokenizer.encode_batch(parts, threads=3)] == expected
+
+
+def test_no_two_threads_use_one_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    encode = UnigramTokenizer([UNKNOWN, Piece("a", -1.0)])._text_encoder()
+    together = threading.Barrier(3)
+    used: list[int] = []
+
+    def kernel(data: Any, limits: Any, *others: Any) -> tuple[Any, Any]:
+        used.append(others[-1].ctypes.data)
+        together.wait(timeout=60)
+        return np.zeros(1, np.int32), np.ones(1, np.int64)
+
+    monkeypatch.setattr(encode, "_encode", kernel)
+    for _ in range(2):
+        threads = [threading.Thread(target=encode, args=(["a"],)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len({*used[:3]}) == 3
+    assert {*used[3:]} == {*used[:3]}  # kept, and used again
 
 
 def test_short_texts_do_not_wait_for_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from stemma.tokenizers.bpe_train import (
     learn_merges,
     too_little_text,
 )
-from stemma.tokenizers.formats.huggingface_json import bpe_json
+from stemma.tokenizers.formats.huggingface_json import byte_level_json
 from stemma.tokenizers.scan.patterns import Rule
 from stemma.tokenizers.scan.words import splitter
 from stemma.tokenizers.special import END_OF_TEXT, AddedToken, AllowedSpecial
@@ -259,7 +259,15 @@ class ByteLevelBPE(Tokenizer):
 
     def to_json(self) -> dict[str, Any]:
         """A byte-level BPE with its pre-tokenisation."""
-        return bpe_json(self._spellings, self.merges, self.special_tokens, use_regex=True)
+        return byte_level_json(
+            self._spellings,
+            self.merges,
+            self.added_tokens,
+            patterns=self._splitter.patterns,
+            ignore_merges=self.whole_words,
+            normalizer=self.normalizer,
+            template=self.template,
+        )
 
 
 class WordCache(dict[str, list[int]]):

@@ -103,7 +103,21 @@ def _read_around(fields: Fields) -> Around:
         fields.value("decoder", None),
     )
     fields.done()
+    for token in around.added:
+        if token.normalized and around.normalizer is not None:
+            _check_normalized(token, around.normalizer)
     return around
+
+
+def _check_normalized(token: AddedToken, normalizer: Normalizer) -> None:
+    """In the library such a token is sought by its own text normalised."""
+    sought = normalizer(token.content)
+    if sought != token.content:
+        raise TokenizerError(
+            f"asks for the added token {token.content!r} to be found where the normalised text "
+            f"holds {sought!r}, which stemma does not do",
+            cure='Set "normalized" to false for this token.',
+        )
 
 
 def _read_bpe(model: Fields, around: Around) -> Tokenizer:

@@ -163,10 +163,13 @@ def read_merges(
     if not isinstance(values, list):
         raise TokenizerError(f"{where} is not a list")
     halves = _halves(values)
-    found = [] if halves is None else list(map(ids.get, halves))
-    if halves is None or None in found:
-        raise _wrong_merge(values, ids)
-    return list(zip(found[::2], found[1::2], strict=True))  # type: ignore[arg-type]
+    try:
+        found = iter([ids[half] for half in halves or ()])
+    except KeyError:
+        halves = None
+    if halves is None:
+        raise _wrong_merge(values, ids, where)
+    return list(zip(found, found, strict=True))
 
 
 def _halves(values: list[Any]) -> list[str] | None:
@@ -188,7 +191,7 @@ def _halves(values: list[Any]) -> list[str] | None:
     return together.replace(" ", "\n").split("\n")
 
 
-def _wrong_merge(values: list[Any], ids: Mapping[str, int]) -> TokenizerError:
+def _wrong_merge(values: list[Any], ids: Mapping[str, int], where: str) -> TokenizerError:
     def proper(merge: Any) -> bool:
         pair = merge.split(" ") if isinstance(merge, str) else merge
         if not isinstance(pair, list) or len(pair) != 2:
@@ -197,7 +200,7 @@ def _wrong_merge(values: list[Any], ids: Mapping[str, int]) -> TokenizerError:
 
     rank = next((i for i, merge in enumerate(values) if not proper(merge)), 0)
     return TokenizerError(
-        f"merge {rank}, {shown(values[rank])}, is not a pair of tokens of the vocabulary"
+        f"{where}: merge {rank}, {shown(values[rank])}, is not a pair of tokens of the vocabulary"
     )
 
 

@@ -165,6 +165,7 @@ def _settings(
     for name in ("add_dummy_prefix", "remove_extra_whitespaces", "escape_whitespaces"):
         if denormalizer_charsmap and after.get(name, 1):
             raise TokenizerError("is on, which is not supported", where=f"denormalizer_spec.{name}")
+    after_name = _text(after.get("name", b""), "denormalizer_spec.name")
     default = SentencePieceSettings()
     return SentencePieceSettings(
         charsmap=before.get("precompiled_charsmap", b""),
@@ -179,7 +180,7 @@ def _settings(
         eos_piece=_named(trainer, "eos_piece", default.eos_piece),
         pad_piece=_named(trainer, "pad_piece", default.pad_piece),
         denormalizer_charsmap=denormalizer_charsmap,
-        denormalizer_name=_text(after.get("name", b""), "denormalizer_spec.name"),
+        denormalizer_name=after_name if denormalizer_charsmap else "",
     )
 
 
