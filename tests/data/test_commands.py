@@ -35,7 +35,7 @@ def test_encode_then_verify(tmp_path: Path) -> None:
     arguments = ["encode", str(path), "--tokenizer", "gpt2", "--output", str(tmp_path / "out")]
     result = CliRunner().invoke(commands.app, arguments, catch_exceptions=False)
     line = f"{tmp_path}/out: 1 documents, 1,600 bytes, 601 tokens (2.66 bytes per token)"
-    assert result.output.splitlines() == [line]
+    assert result.stdout.splitlines() == [line]
     verified = CliRunner().invoke(commands.app, ["verify", str(tmp_path / "out")])
     assert verified.output.splitlines() == [line]
 
