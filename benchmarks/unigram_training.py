@@ -29,10 +29,10 @@ import numpy as np
 import sentencepiece
 
 from stemma.tokenizers.kernels.unigram_train import expected_counts
-from stemma.tokenizers.unigram_em import m_step
-from stemma.tokenizers.unigram_lattice import Lattice
-from stemma.tokenizers.unigram_train import train_unigram
-from stemma.tokenizers.unigram_words import count_unigram_words
+from stemma.tokenizers.unigram.em import m_step
+from stemma.tokenizers.unigram.lattice import Lattice
+from stemma.tokenizers.unigram.train import train_unigram
+from stemma.tokenizers.unigram.words import count_unigram_words
 
 UNKNOWN = -20.0
 """Nats for a character that is no piece."""

@@ -3,7 +3,7 @@
 - `<!-- help: stemma quickstart -->` becomes the output of `stemma quickstart --help`;
 - `<!-- recipe: quickstart -->` the shipped recipe;
 - `<!-- run: stemma tokenizer show "Hi" -->` the command and its output;
-- `<!-- code: stemma.tokenizers.bpe_merge merge_word -->` the function as it stands.
+- `<!-- code: stemma.tokenizers.bpe.merge merge_word -->` the function as it stands.
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@ import pytest
 
 import tokenizers
 from stemma.errors import TokenizerError
-from stemma.tokenizers import BasicBPE, ByteLevelBPE, bpe
-from stemma.tokenizers.alphabet import BYTE_ORDER, from_visible, to_visible
+from stemma.tokenizers import BasicBPE, ByteLevelBPE
+from stemma.tokenizers.bpe import byte_level
+from stemma.tokenizers.bpe.alphabet import BYTE_ORDER, from_visible, to_visible
 from tokenizers import models, pre_tokenizers, trainers
 
 ALPHABET = [bytes([value]) for value in BYTE_ORDER]
@@ -79,9 +80,9 @@ def test_long_words_take_the_other_way_to_the_same_ids(awkward: list[str]) -> No
     tokenizer = ByteLevelBPE.train(["\n".join(awkward) * 3 + "aab" * 60], 350)
     texts = ["ab" * 500, "a" * 999, "=" * 200 + "世界" * 90, " " * 500, "".join(awkward)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bpe, "LONG_WORD_BYTES", 0)
+        patch.setattr(byte_level, "LONG_WORD_BYTES", 0)
         long_way = [tokenizer._encode_word(text) for text in texts]
-        patch.setattr(bpe, "LONG_WORD_BYTES", 1 << 30)
+        patch.setattr(byte_level, "LONG_WORD_BYTES", 1 << 30)
         assert [tokenizer._encode_word(text) for text in texts] == long_way
 
 
@@ -98,7 +99,7 @@ def test_a_full_cache_starts_anew(awkward: list[str]) -> None:
     tokenizer = ByteLevelBPE.train(awkward * 3, 300)
     expected = [tokenizer.encode(text).tolist() for text in awkward]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bpe, "CACHED_WORDS", 2)
+        patch.setattr(byte_level, "CACHED_WORDS", 2)
         tokenizer._cache.clear()
         assert [tokenizer.encode(text).tolist() for text in awkward] == expected
         assert len(tokenizer._cache) <= 2

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import tokenizers
 from stemma.errors import TokenizerError
 from stemma.tokenizers import BasicBPE
-from stemma.tokenizers.bpe_train import check_vocab_size
+from stemma.tokenizers.bpe.train import check_vocab_size
 
 any_text = st.text(st.characters(exclude_categories=["Cs"]))
 

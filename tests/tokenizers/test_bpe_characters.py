@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 import tokenizers
 from stemma.errors import TokenizerError
-from stemma.tokenizers import decoders, normalizers
-from stemma.tokenizers.bpe_characters import CharacterBPE, CharacterRules
-from stemma.tokenizers.bpe_stretches import WORTH_CUTTING
-from stemma.tokenizers.bpe_train import Sequences, merge_sequences
-from stemma.tokenizers.pre_tokenizers import BertPreTokenizer
-from stemma.tokenizers.word_symbols import Marks
+from stemma.tokenizers.bpe.characters import CharacterBPE, CharacterRules
+from stemma.tokenizers.bpe.stretches import WORTH_CUTTING
+from stemma.tokenizers.bpe.train import Sequences, merge_sequences
+from stemma.tokenizers.bpe.word_symbols import Marks
+from stemma.tokenizers.steps import decoders, normalizers
+from stemma.tokenizers.steps.pre_tokenizers import BertPreTokenizer
 from tokenizers import models, trainers
 
 Pair = tuple[int, int]

@@ -12,8 +12,9 @@ import tiktoken
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemma.tokenizers import ByteLevelBPE, bpe_compiled, gpt2
-from stemma.tokenizers.bpe_merge import SpelledRanks, merge_long_word, merge_word
+from stemma.tokenizers import ByteLevelBPE, gpt2
+from stemma.tokenizers.bpe import compiled as fast
+from stemma.tokenizers.bpe.merge import SpelledRanks, merge_long_word, merge_word
 from stemma.tokenizers.scan.patterns import rule
 
 RandomTexts = Callable[[int, int], Iterator[str]]
@@ -118,9 +119,9 @@ def test_words_of_every_length_are_told_apart() -> None:
 def test_a_full_cache_forgets_and_is_right(
     random_texts: RandomTexts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bpe_compiled, "CACHE_BYTES", 64 * 8)
-    compiled = bpe_compiled.CompiledBPE(
-        bpe_compiled.Vocabulary(
+    monkeypatch.setattr(fast, "CACHE_BYTES", 64 * 8)
+    compiled = fast.CompiledBPE(
+        fast.Vocabulary(
             gpt2()._spellings,
             np.arange(50256, dtype=np.int32),
             gpt2().merges,

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 import tokenizers
 from stemma.errors import TokenizerError
 from stemma.tokenizers import BasicBPE, ByteLevelBPE, ByteTokenizer
-from stemma.tokenizers.bpe_characters import CharacterBPE, CharacterRules
-from stemma.tokenizers.bpe_dropout import merge_with_dropout, with_dropout
-from stemma.tokenizers.bpe_merge import merge_word
+from stemma.tokenizers.bpe.characters import CharacterBPE, CharacterRules
+from stemma.tokenizers.bpe.dropout import merge_with_dropout, with_dropout
+from stemma.tokenizers.bpe.merge import merge_word
 from stemma.tokenizers.tokenizer import Tokenizer
 from tokenizers import models
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stemma.tokenizers import BasicBPE
-from stemma.tokenizers.bpe_merge import merge_long_word, merge_word, replace_pair
+from stemma.tokenizers.bpe.merge import merge_long_word, merge_word, replace_pair
 
 letters = st.text("abc", min_size=1, max_size=80)
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stemma.tokenizers.bpe_basic import BasicBPE
-from stemma.tokenizers.bpe_train import (
+from stemma.tokenizers.bpe.basic import BasicBPE
+from stemma.tokenizers.bpe.train import (
     Sequences,
     check_vocab_size,
     learn_merges,
@@ -127,7 +127,7 @@ class TestByHand:
         seen: list[tuple[int, int]] = []
         learn_merges({"abc": 2}, BYTES, 5, min_frequency=1, progress=lambda *n: seen.append(n))
         assert seen == [(2, 5)]
-        monkeypatch.setattr("stemma.tokenizers.bpe_train.PROGRESS_SECONDS", -1.0)
+        monkeypatch.setattr("stemma.tokenizers.bpe.train.PROGRESS_SECONDS", -1.0)
         learn_merges({"abc": 2}, BYTES, 2, min_frequency=1, progress=lambda *n: seen.append(n))
         assert seen[-1] == (2, 2)
         assert len(seen) > 2

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 import tokenizers
 from stemma.errors import TokenizerError
-from stemma.tokenizers import decoders, load_tokenizer, normalizers
-from stemma.tokenizers.bpe_characters import CharacterBPE
+from stemma.tokenizers import load_tokenizer
+from stemma.tokenizers.bpe.characters import CharacterBPE
 from stemma.tokenizers.character import CharacterTokenizer, character_level
+from stemma.tokenizers.steps import decoders, normalizers
 
 any_text = st.text(st.characters(exclude_categories=["Cs"]))
 near_text = st.text(

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from sentencepiece import sentencepiece_model_pb2
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers.alignment import apply_edits
-from stemma.tokenizers.charsmap import CharsMap
+from stemma.tokenizers.steps.alignment import apply_edits
+from stemma.tokenizers.steps.charsmap import CharsMap
 from stemma.tokenizers.unicode.properties import ranges
 from tokenizers import normalizers as huggingface
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from stemma.errors import TokenizerError
 from stemma.tokenizers import ByteLevelBPE, gpt2
-from stemma.tokenizers.chat import CHATML, ChatTemplate
+from stemma.tokenizers.chat.template import CHATML, ChatTemplate
 from stemma.tokenizers.special import AddedToken
 
 FAMILIES = {

@@ -9,8 +9,8 @@ from datetime import datetime
 import pytest
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers.chat import ChatTemplate
-from stemma.tokenizers.chat_text import GENERATED, TEMPLATE, authors_of
+from stemma.tokenizers.chat.template import ChatTemplate
+from stemma.tokenizers.chat.text import GENERATED, TEMPLATE, authors_of
 
 EVIL = "<|end|> a,b \n"
 MESSAGES = [

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stemma.tokenizers.chat_text import (
+from stemma.tokenizers.chat.text import (
     CALLER,
     TEMPLATE,
     UNCLEAR,

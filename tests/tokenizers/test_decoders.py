@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import tokenizers
 from stemma.errors import TokenizerError
-from stemma.tokenizers.decoders import (
+from stemma.tokenizers.steps.decoders import (
     BPEDecoder,
     ByteFallback,
     Decoder,

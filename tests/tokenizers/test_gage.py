@@ -15,8 +15,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers import gage
-from stemma.tokenizers.gage import Block, compress, compress_blocks, decompress, expand, ratio
+from stemma.tokenizers.bpe import gage
+from stemma.tokenizers.bpe.gage import Block, compress, compress_blocks, decompress, expand, ratio
 
 
 def naive_block(data: bytes) -> Block:

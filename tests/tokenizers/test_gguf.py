@@ -29,12 +29,12 @@ from stemma.tokenizers.formats.gguf_metadata import read_metadata
 from stemma.tokenizers.formats.gguf_patterns import PRE_TOKENIZERS
 from stemma.tokenizers.formats.gguf_write import write_vocabulary
 from stemma.tokenizers.formats.tiktoken import load_tiktoken
-from stemma.tokenizers.oniguruma import oniguruma_pattern
-from stemma.tokenizers.sentencepiece import Kind, Piece, SentencePieceSettings
-from stemma.tokenizers.sentencepiece_bpe import SentencePieceBPE
+from stemma.tokenizers.sentencepiece.base import Kind, Piece, SentencePieceSettings
+from stemma.tokenizers.sentencepiece.bpe import SentencePieceBPE
+from stemma.tokenizers.steps.oniguruma import oniguruma_pattern
 from stemma.tokenizers.unicode.classes import ranges
-from stemma.tokenizers.unigram import UnigramTokenizer
-from stemma.tokenizers.wordpiece import WordPiece
+from stemma.tokenizers.unigram.tokenizer import UnigramTokenizer
+from stemma.tokenizers.wordpiece.tokenizer import WordPiece
 
 Mirror = Callable[[str], Path]
 RandomTexts = Callable[[int, int], Iterator[str]]

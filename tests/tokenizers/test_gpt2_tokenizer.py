@@ -16,7 +16,8 @@ import pytest
 import tiktoken
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers import gpt2, gpt2_tokenizer, load_tokenizer
+from stemma.tokenizers import gpt2, load_tokenizer
+from stemma.tokenizers.bpe import gpt2 as gpt2_module
 
 RandomTexts = Callable[[int, int], Iterator[str]]
 
@@ -109,8 +110,8 @@ def test_the_encoder_that_openai_published_has_the_same_ids(
 
 
 def test_the_shipped_file_is_openais() -> None:
-    data = gpt2_tokenizer._read_vocabulary().encode()
-    assert (len(data), hashlib.sha256(data).hexdigest()) == (456_318, gpt2_tokenizer.SHA256)
+    data = gpt2_module._read_vocabulary().encode()
+    assert (len(data), hashlib.sha256(data).hexdigest()) == (456_318, gpt2_module.SHA256)
 
 
 @pytest.mark.parametrize("damage", [b"", b"not xz", lzma.compress(b"#version: 0.2\n")])
@@ -118,10 +119,10 @@ def test_a_damaged_shipped_file_is_refused(
     damage: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "vocab.bpe.xz").write_bytes(damage)
-    monkeypatch.setattr(gpt2_tokenizer, "files", lambda _: tmp_path)
-    monkeypatch.setattr(gpt2_tokenizer, "VOCABULARY", "vocab.bpe.xz")
+    monkeypatch.setattr(gpt2_module, "files", lambda _: tmp_path)
+    monkeypatch.setattr(gpt2_module, "VOCABULARY", "vocab.bpe.xz")
     with pytest.raises(TokenizerError, match="GPT-2's merges are missing or damaged"):
-        gpt2_tokenizer.load_gpt2.__wrapped__()
+        gpt2_module.load_gpt2.__wrapped__()
 
 
 def _texts_of(path: Path, limit: int | None = None) -> Iterator[str]:

@@ -17,14 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers.alphabet import BYTE_ORDER
-from stemma.tokenizers.bpe import ByteLevelBPE
-from stemma.tokenizers.bpe_train import count_words, learn_merges
-from stemma.tokenizers.grapheme_bpe import WORDS, GraphemeBPE
-from stemma.tokenizers.grapheme_words import whole_words
-from stemma.tokenizers.normalizers import NFC, Lowercase, Sequence
+from stemma.tokenizers.bpe.alphabet import BYTE_ORDER
+from stemma.tokenizers.bpe.byte_level import ByteLevelBPE
+from stemma.tokenizers.bpe.grapheme_words import whole_words
+from stemma.tokenizers.bpe.graphemes import WORDS, GraphemeBPE
+from stemma.tokenizers.bpe.train import count_words, learn_merges
 from stemma.tokenizers.scan.words import splitter
-from stemma.tokenizers.template import surround
+from stemma.tokenizers.steps.normalizers import NFC, Lowercase, Sequence
+from stemma.tokenizers.steps.template import surround
 from stemma.tokenizers.unicode.graphemes import clusters
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 

@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers import bpe_train_fast
-from stemma.tokenizers.alphabet import BYTE_ORDER, from_visible
-from stemma.tokenizers.bpe_train import Sequences, learn_merges, learn_readably, merge_sequences
-from stemma.tokenizers.bpe_train_fast import learn_fast
+from stemma.tokenizers.bpe import train_fast
+from stemma.tokenizers.bpe.alphabet import BYTE_ORDER, from_visible
+from stemma.tokenizers.bpe.train import Sequences, learn_merges, learn_readably, merge_sequences
+from stemma.tokenizers.bpe.train_fast import learn_fast
 from stemma.tokenizers.scan.patterns import rule
 from stemma.tokenizers.word_counts import WordCounts, count_words
 
@@ -54,16 +54,16 @@ def test_whatever_room_there_is_at_first(words: Sequences, spelled: bool, wanted
     """Every array grows as it has to, and the kernel goes on after each pause."""
     spellings = SPELLINGS if spelled else len(SPELLINGS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bpe_train_fast, "FIRST_ROOM", 2)
-        patch.setattr(bpe_train_fast, "MERGES_AT_ONCE", 2)
-        patch.setattr(bpe_train_fast, "PLACES_AT_ONCE", 3)
-        patch.setattr(bpe_train_fast, "ROOM_A_PLACE", 1)
+        patch.setattr(train_fast, "FIRST_ROOM", 2)
+        patch.setattr(train_fast, "MERGES_AT_ONCE", 2)
+        patch.setattr(train_fast, "PLACES_AT_ONCE", 3)
+        patch.setattr(train_fast, "ROOM_A_PLACE", 1)
         fast = learn_fast(words, spellings, wanted, 1, say_nothing)
     assert fast.tolist() == learn_readably(words, spellings, wanted, 1, say_nothing).tolist()
 
 
 def test_words_that_do_not_occur_leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bpe_train_fast, "FIRST_ROOM", 2)
+    monkeypatch.setattr(train_fast, "FIRST_ROOM", 2)
     monkeypatch.setattr("stemma.tokenizers.kernels.worth", lambda n_bytes: True)
     chance = random.Random(0)
     drawn = [tuple(chance.choices(range(50), k=30)) for _ in range(60)]
@@ -93,8 +93,8 @@ def test_the_counts_are_right_after_every_pause() -> None:
             for _ in range(40)
         }
     )
-    corpus = bpe_train_fast._corpus(words, SPELLINGS, 7, 60)
-    pairs = bpe_train_fast._first_pairs(corpus, 7, 60)
+    corpus = train_fast._corpus(words, SPELLINGS, 7, 60)
+    pairs = train_fast._first_pairs(corpus, 7, 60)
     merges = np.empty((1, 3), np.int32)
     from stemma.tokenizers.kernels.bpe_train import DONE, PAUSED, learn
 
@@ -102,7 +102,7 @@ def test_the_counts_are_right_after_every_pause() -> None:
     rows = {(tuple(ids), count) for ids, count in words}
     while (stopped := learn(corpus, pairs, merges, 60, 1, 1 << 20)) != DONE:
         if stopped != PAUSED:
-            pairs = bpe_train_fast._with_room(pairs, stopped)
+            pairs = train_fast._with_room(pairs, stopped)
             continue
         left, right, new = merges[0].tolist()
         rows = {(tuple(_replaced(ids, left, right, new)), count) for ids, count in rows}
@@ -124,8 +124,8 @@ def test_a_token_made_again_asks_for_room_for_its_lists() -> None:
     from stemma.tokenizers.kernels import training_pairs
 
     words = Sequences.of({(0, 1): 3})
-    corpus = bpe_train_fast._corpus(words, SPELLINGS, 7, 8)
-    pairs = bpe_train_fast._first_pairs(corpus, 7, 8)
+    corpus = train_fast._corpus(words, SPELLINGS, 7, 8)
+    pairs = train_fast._first_pairs(corpus, 7, 8)
     slot = training_pairs.find(pairs.table, training_pairs.pair_key(0, 1))
     assert kernel.lacks_room(corpus, pairs, slot, kernel.NOTHING) == 0
     assert kernel.lacks_room(corpus, pairs, slot, 2) == 0
@@ -173,7 +173,7 @@ def test_a_run_of_one_letter_by_hand() -> None:
 
 
 def test_what_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bpe_train_fast, "MOST_PLACES", 5)
+    monkeypatch.setattr(train_fast, "MOST_PLACES", 5)
     words = Sequences.of({(0, 1): 1, (1, 1, 1): 1})
     with pytest.raises(TokenizerError, match="8 places, more than 5"):
         learn_fast(words, 2, 1, 1, say_nothing)

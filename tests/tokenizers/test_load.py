@@ -27,10 +27,10 @@ from stemma.tokenizers import (
     load_tokenizer,
 )
 from stemma.tokenizers.formats.tiktoken import write_tiktoken
-from stemma.tokenizers.sentencepiece_bpe import SentencePieceBPE
-from stemma.tokenizers.unigram import UnigramTokenizer
-from stemma.tokenizers.unigram_wordwise import WordwiseUnigram
-from stemma.tokenizers.wordpiece import WordPiece
+from stemma.tokenizers.sentencepiece.bpe import SentencePieceBPE
+from stemma.tokenizers.unigram.tokenizer import UnigramTokenizer
+from stemma.tokenizers.unigram.wordwise import WordwiseUnigram
+from stemma.tokenizers.wordpiece.tokenizer import WordPiece
 
 Mirror = Callable[[str], Path]
 TEXT = "ab abc abcd " * 3

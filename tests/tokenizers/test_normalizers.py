@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers import normalizers
-from stemma.tokenizers.normalizers import (
+from stemma.tokenizers.steps import normalizers
+from stemma.tokenizers.steps.normalizers import (
     NFC,
     NFD,
     NFKC,
@@ -268,8 +268,14 @@ def test_alignment_of_any_sequence(steps: list[Normalizer], text: str) -> None:
         ({"type": "Replace", "pattern": " ", "content": ""}, 'normalizer.pattern is " "'),
         ({"type": "Replace", "pattern": {}, "content": ""}, "must hold one of String, Regex"),
         ({"type": "Replace", "pattern": {"Regex": "("}, "content": ""}, "no regular expression"),
-        ({"type": "Replace", "pattern": {"String": "a"}, "content": "\ud800"}, "not text that UTF-8 can hold"),
-        ({"type": "Prepend", "prepend": "\ud800"}, "normalizer.prepend is .* not text that UTF-8 can hold"),
+        (
+            {"type": "Replace", "pattern": {"String": "a"}, "content": "\ud800"},
+            "not text that UTF-8 can hold",
+        ),
+        (
+            {"type": "Prepend", "prepend": "\ud800"},
+            "normalizer.prepend is .* not text that UTF-8 can hold",
+        ),
         ({"type": "BertNormalizer", "clean_text": True}, "handle_chinese_chars is missing"),
         ({"type": "Precompiled", "precompiled_charsmap": "?"}, "is not base64"),
         ({"type": "Precompiled", "precompiled_charsmap": ""}, "the character map is empty"),

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import tokenizers
 from stemma.errors import TokenizerError
-from stemma.tokenizers.oniguruma import compile_regex, oniguruma_pattern, portable
-from stemma.tokenizers.pre_tokenizers import Split
 from stemma.tokenizers.scan.patterns import RULES
+from stemma.tokenizers.steps.oniguruma import compile_regex, oniguruma_pattern, portable
+from stemma.tokenizers.steps.pre_tokenizers import Split
 
 CASES = [
     (r"\bx", "²x x ax"),

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import tokenizers
 from stemma.errors import TokenizerError
-from stemma.tokenizers import pre_tokenizers
-from stemma.tokenizers.pre_tokenizers import (
+from stemma.tokenizers.steps import pre_tokenizers
+from stemma.tokenizers.steps.pre_tokenizers import (
     BertPreTokenizer,
     Digits,
     Metaspace,

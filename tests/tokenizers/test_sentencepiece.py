@@ -16,16 +16,16 @@ from hypothesis import strategies as st
 
 from stemma.errors import TokenizerError
 from stemma.tokenizers.formats.sentencepiece_model import parse, serialize
-from stemma.tokenizers.sentencepiece import (
+from stemma.tokenizers.sentencepiece.base import (
     Kind,
     Piece,
     SentencePieceSettings,
     SentencePieceTokenizer,
     byte_piece,
 )
-from stemma.tokenizers.sentencepiece_bpe import SentencePieceBPE
+from stemma.tokenizers.sentencepiece.bpe import SentencePieceBPE
 from stemma.tokenizers.special import AddedToken
-from stemma.tokenizers.unigram import UnigramTokenizer
+from stemma.tokenizers.unigram.tokenizer import UnigramTokenizer
 
 FAMILIES = [UnigramTokenizer, SentencePieceBPE]
 BYTES = [Piece(byte_piece(value), 0.0, Kind.BYTE) for value in range(256)]

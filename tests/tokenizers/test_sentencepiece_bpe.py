@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stemma.tokenizers.formats.sentencepiece_model import serialize
-from stemma.tokenizers.sentencepiece_bpe import (
+from stemma.tokenizers.sentencepiece.bpe import (
     Kind,
     Piece,
     SentencePieceBPE,

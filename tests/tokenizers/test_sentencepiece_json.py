@@ -11,16 +11,16 @@ import pytest
 import tokenizers
 from stemma.errors import TokenizerError
 from stemma.tokenizers.formats.sentencepiece_model import read
-from stemma.tokenizers.sentencepiece import (
+from stemma.tokenizers.sentencepiece.base import (
     Kind,
     Piece,
     SentencePieceSettings,
     SentencePieceTokenizer,
     byte_piece,
 )
-from stemma.tokenizers.sentencepiece_bpe import SentencePieceBPE
-from stemma.tokenizers.template import Special, Template, Text
-from stemma.tokenizers.unigram import UnigramTokenizer
+from stemma.tokenizers.sentencepiece.bpe import SentencePieceBPE
+from stemma.tokenizers.steps.template import Special, Template, Text
+from stemma.tokenizers.unigram.tokenizer import UnigramTokenizer
 
 FILES = [
     "tokenizers/sentencepiece/botchan_en_bpe_1000.model",

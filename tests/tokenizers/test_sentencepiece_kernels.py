@@ -16,14 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers import kernels, sentencepiece_kernels
+from stemma.tokenizers import kernels
 from stemma.tokenizers.formats.sentencepiece_model import read, serialize
 from stemma.tokenizers.kernels import double_array, spm_normalize, spm_words
-from stemma.tokenizers.sentencepiece import Kind, Piece, SentencePieceSettings
-from stemma.tokenizers.sentencepiece_bpe import SentencePieceBPE
-from stemma.tokenizers.sentencepiece_kernels import normalizer_arrays, word_rule
-from stemma.tokenizers.sentencepiece_normalizer import SentencePieceNormalizer, Spaces
-from stemma.tokenizers.unigram import UnigramTokenizer
+from stemma.tokenizers.sentencepiece import compiled
+from stemma.tokenizers.sentencepiece.base import Kind, Piece, SentencePieceSettings
+from stemma.tokenizers.sentencepiece.bpe import SentencePieceBPE
+from stemma.tokenizers.sentencepiece.compiled import normalizer_arrays, word_rule
+from stemma.tokenizers.sentencepiece.normalizer import SentencePieceNormalizer, Spaces
+from stemma.tokenizers.unigram.tokenizer import UnigramTokenizer
 
 MODEL = "tokenizers/sentencepiece/botchan_en_unigram_1000.model"
 UNKNOWN = Piece("<unk>", 0.0, Kind.UNKNOWN)
@@ -130,7 +131,7 @@ def test_where_pieces_let_a_text_fall_into_words() -> None:
 
 
 def test_words_that_push_each_other_out_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sentencepiece_kernels, "WORDS_KEPT", 4)
+    monkeypatch.setattr(compiled, "WORDS_KEPT", 4)
     rng = random.Random(2)
     scores = {text: -rng.random() * 9 for text in ["▁", "a", "b", "ab", "▁a", "ba", "bab", "▁b"]}
     for family in (UnigramTokenizer, SentencePieceBPE):
@@ -223,7 +224,8 @@ def test_importing_a_family_does_not_load_numba() -> None:
     import subprocess
 
     code = (
-        "import sys, stemma.tokenizers.unigram, stemma.tokenizers.formats.sentencepiece_model;"
+        "import sys, stemma.tokenizers.unigram.tokenizer as _;"
+        "import stemma.tokenizers.formats.sentencepiece_model;"
         "sys.exit('numba' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

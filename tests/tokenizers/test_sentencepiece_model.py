@@ -16,9 +16,9 @@ from stemma.errors import TokenizerError
 from stemma.tokenizers.formats import sentencepiece_model
 from stemma.tokenizers.formats.protobuf import bytes_field, float_field, varint_field
 from stemma.tokenizers.formats.sentencepiece_model import parse, read, serialize, write
-from stemma.tokenizers.sentencepiece import Kind, Piece, SentencePieceSettings
-from stemma.tokenizers.sentencepiece_bpe import SentencePieceBPE
-from stemma.tokenizers.unigram import UnigramTokenizer
+from stemma.tokenizers.sentencepiece.base import Kind, Piece, SentencePieceSettings
+from stemma.tokenizers.sentencepiece.bpe import SentencePieceBPE
+from stemma.tokenizers.unigram.tokenizer import UnigramTokenizer
 
 FILES = [
     ("tokenizers/sentencepiece/botchan_en_bpe_1000.model", SentencePieceBPE, 1000),

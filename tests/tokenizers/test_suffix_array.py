@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stemma.tokenizers.kernels.suffix_array import repeats
-from stemma.tokenizers.suffix_array import (
+from stemma.tokenizers.unigram.suffix_array import (
     common_prefixes,
     shared_lengths,
     sorted_suffixes,

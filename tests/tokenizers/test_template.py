@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import tokenizers
 from stemma.errors import TokenizerError
 from stemma.tokenizers.byte import ByteTokenizer
-from stemma.tokenizers.template import Special, Template, Text, from_json, surround
+from stemma.tokenizers.steps.template import Special, Template, Text, from_json, surround
 
 CLS, SEP = Special("[CLS]", (256,)), Special("[SEP]", (257,))
 BERT = Template((CLS, Text(), SEP), (CLS, Text(), SEP, Text("B", 1), Special("[SEP]", (257,), 1)))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stemma.tokenizers.alignment import Alignment
+from stemma.tokenizers.steps.alignment import Alignment
 from stemma.tokenizers.unicode import case, properties
 from stemma.tokenizers.unicode.normalization import Form, align, normalize
 from tokenizers import normalizers as huggingface

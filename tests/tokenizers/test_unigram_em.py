@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stemma.tokenizers.unigram_em import UnigramTraining, digamma_function, m_step
-from stemma.tokenizers.unigram_words import count_unigram_words
+from stemma.tokenizers.unigram.em import UnigramTraining, digamma_function, m_step
+from stemma.tokenizers.unigram.words import count_unigram_words
 
 EULER = 0.5772156649015329
 FAST = pytest.mark.parametrize("fast", [False, True])

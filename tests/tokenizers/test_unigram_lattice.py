@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stemma.tokenizers.kernels import unigram_train as kernels
-from stemma.tokenizers.unigram_lattice import Floats, Lattice, expected_counts, log_add, losses
+from stemma.tokenizers.unigram.lattice import Floats, Lattice, expected_counts, log_add, losses
 
 WORDS = st.dictionaries(
     st.text("abc▁", min_size=1, max_size=9), st.integers(1, 50), min_size=1, max_size=6

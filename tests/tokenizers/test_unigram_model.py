@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers.unigram_model import LARGEST_SUM, Edge, UnigramModel
+from stemma.tokenizers.unigram.model import LARGEST_SUM, Edge, UnigramModel
 
 PIECES = [None, "a", "b", "ab", "ba", "aba", "é", "bé"]
 SCORES = [0.0, -1.0, -2.0, -2.5, -3.5, -4.0, -5.0, -6.5]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stemma.tokenizers.unigram_lattice import Lattice
-from stemma.tokenizers.unigram_seeds import (
+from stemma.tokenizers.unigram.lattice import Lattice
+from stemma.tokenizers.unigram.seeds import (
     fast_seed_lattice,
     frequent_substrings,
     seed_lattice,

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from stemma.errors import TokenizerError
 from stemma.tokenizers import kernels
-from stemma.tokenizers.unigram_train import cover, train_unigram
-from stemma.tokenizers.unigram_words import count_unigram_words
+from stemma.tokenizers.unigram.train import cover, train_unigram
+from stemma.tokenizers.unigram.words import count_unigram_words
 
 WORDS = st.dictionaries(
     st.text("abc▁ü", min_size=1, max_size=9), st.integers(1, 50), min_size=1, max_size=15

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers.unigram_words import count_unigram_words, cut_word
+from stemma.tokenizers.unigram.words import count_unigram_words, cut_word
 
 
 def count(text: str, **options) -> dict[str, int]:

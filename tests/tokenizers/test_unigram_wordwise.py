@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers import decoders
-from stemma.tokenizers.pre_tokenizers import Metaspace
-from stemma.tokenizers.unigram_wordwise import WordwiseUnigram
+from stemma.tokenizers.steps import decoders
+from stemma.tokenizers.steps.pre_tokenizers import Metaspace
+from stemma.tokenizers.unigram.wordwise import WordwiseUnigram
 
 PIECES = [
     ("<unk>", 0.0),

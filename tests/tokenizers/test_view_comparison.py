@@ -11,8 +11,9 @@ import pytest
 from rich.console import Console
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers import ByteTokenizer, WordTokenizer, decoders, gpt2
-from stemma.tokenizers.bpe_characters import CharacterBPE, CharacterRules
+from stemma.tokenizers import ByteTokenizer, WordTokenizer, gpt2
+from stemma.tokenizers.bpe.characters import CharacterBPE, CharacterRules
+from stemma.tokenizers.steps import decoders
 from stemma.tokenizers.view import figures
 from stemma.tokenizers.view.comparison import compare, kinds_of, unknown_id
 from stemma.tokenizers.view.comparison_page import comparison_page
@@ -26,7 +27,7 @@ from stemma.tokenizers.view.languages import (
 from stemma.tokenizers.view.samples import GROUPS, cut_samples
 from stemma.tokenizers.view.scripts import main_script, script_counts
 from stemma.tokenizers.view.tables import share, show_measures, show_samples, show_scripts
-from stemma.tokenizers.wordpiece import WordPiece
+from stemma.tokenizers.wordpiece.tokenizer import WordPiece
 
 BERT = WordPiece.bert(["[UNK]", "[CLS]", "[SEP]", "a", "b", "##b", "c"])
 

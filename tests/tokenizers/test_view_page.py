@@ -12,7 +12,7 @@ from stemma.tokenizers.view.glyphs import glyphs
 from stemma.tokenizers.view.page import cut_page
 from stemma.tokenizers.view.replay import Merges, replay
 from stemma.tokenizers.view.tree import Node, forest, tree_svg
-from stemma.tokenizers.wordpiece import WordPiece
+from stemma.tokenizers.wordpiece.tokenizer import WordPiece
 
 VOID = {"meta", "input", "br", "wbr"}
 

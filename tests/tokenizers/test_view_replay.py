@@ -10,12 +10,12 @@ import pytest
 from rich.console import Console
 
 from stemma.tokenizers import BasicBPE, ByteLevelBPE, ByteTokenizer, Tokenizer, gpt2, load_tokenizer
-from stemma.tokenizers.bpe_characters import CharacterBPE
+from stemma.tokenizers.bpe.characters import CharacterBPE
+from stemma.tokenizers.bpe.graphemes import GraphemeBPE
 from stemma.tokenizers.formats import sentencepiece_model
-from stemma.tokenizers.grapheme_bpe import GraphemeBPE
 from stemma.tokenizers.view.replay import Matches, Merges, Paths, Piece, Whole, replay
 from stemma.tokenizers.view.steps import show_replays
-from stemma.tokenizers.wordpiece import WordPiece
+from stemma.tokenizers.wordpiece.tokenizer import WordPiece
 
 TEXT = (
     "the cat sat on the mat\n\n  the dög sat on the lög, and the frög sat too: 你好你好 क्षि\n" * 9

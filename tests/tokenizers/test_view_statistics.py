@@ -9,7 +9,7 @@ from stemma.tokenizers import ByteLevelBPE, ByteTokenizer, gpt2
 from stemma.tokenizers.special import AddedToken
 from stemma.tokenizers.view.statistics import Listed, completions, statistics
 from stemma.tokenizers.view.tables import show_statistics
-from stemma.tokenizers.wordpiece import WordPiece
+from stemma.tokenizers.wordpiece.tokenizer import WordPiece
 
 
 def test_gpt2() -> None:

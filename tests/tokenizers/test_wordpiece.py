@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import tokenizers
 from stemma.errors import TokenizerError
-from stemma.tokenizers.pre_tokenizers import WhitespaceSplit
-from stemma.tokenizers.wordpiece import WordPiece, read_vocabulary
+from stemma.tokenizers.steps.pre_tokenizers import WhitespaceSplit
+from stemma.tokenizers.wordpiece.tokenizer import WordPiece, read_vocabulary
 from tokenizers import models
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

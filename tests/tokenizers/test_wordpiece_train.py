@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 import tokenizers
 from stemma.errors import TokenizerError
-from stemma.tokenizers.bpe_train import Sequences, merge_sequences
-from stemma.tokenizers.wordpiece import WordPiece
-from stemma.tokenizers.wordpiece_train import Score, learn_vocabulary, merge_likeliest
+from stemma.tokenizers.bpe.train import Sequences, merge_sequences
+from stemma.tokenizers.wordpiece.tokenizer import WordPiece
+from stemma.tokenizers.wordpiece.train import Score, learn_vocabulary, merge_likeliest
 from tokenizers import models, trainers
 
 HUGS = {"hug": 10, "pug": 5, "pun": 12, "bun": 4, "hugs": 5}

@@ -1,8 +1,8 @@
 """Text <-> ids: a ladder from single bytes to the tokenizers of today's models.
 
-Read in this order: `byte`, `character`, `word`, `gage`, `bpe_basic`, `scan`, `bpe` (`bpe_merge`,
-`bpe_train`), then the others as they call. The names load on first use, so that a command line
-pays for none of them.
+Read in this order: `byte`, `character`, `word`, `bpe.gage`, `bpe.basic`, `scan`, `bpe.byte_level`
+(`bpe.merge`, `bpe.train`), then the others as they call. The names load on first
+use, so that a command line pays for none of them.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ _PUBLIC = {
     "END_OF_TEXT": "special",
     "UNKNOWN": "word",
     "AddedToken": "special",
-    "BasicBPE": "bpe_basic",
-    "ByteLevelBPE": "bpe",
+    "BasicBPE": "bpe.basic",
+    "ByteLevelBPE": "bpe.byte_level",
     "ByteTokenizer": "byte",
-    "CharacterBPE": "bpe_characters",
+    "CharacterBPE": "bpe.characters",
     "CharacterTokenizer": "character",
-    "ChatTemplate": "chat",
-    "GraphemeBPE": "grapheme_bpe",
-    "SentencePieceBPE": "sentencepiece_bpe",
+    "ChatTemplate": "chat.template",
+    "GraphemeBPE": "bpe.graphemes",
+    "SentencePieceBPE": "sentencepiece.bpe",
     "StreamDecoder": "stream",
     "Tokenizer": "tokenizer",
-    "UnigramTokenizer": "unigram",
-    "WordPiece": "wordpiece",
+    "UnigramTokenizer": "unigram.tokenizer",
+    "WordPiece": "wordpiece.tokenizer",
     "WordTokenizer": "word",
     "load_tokenizer": "load",
-    "with_dropout": "bpe_dropout",
+    "with_dropout": "bpe.dropout",
 }
 
 __all__ = [
@@ -54,27 +54,27 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from stemma.tokenizers.bpe import ByteLevelBPE
-    from stemma.tokenizers.bpe_basic import BasicBPE
-    from stemma.tokenizers.bpe_characters import CharacterBPE
-    from stemma.tokenizers.bpe_dropout import with_dropout
+    from stemma.tokenizers.bpe.basic import BasicBPE
+    from stemma.tokenizers.bpe.byte_level import ByteLevelBPE
+    from stemma.tokenizers.bpe.characters import CharacterBPE
+    from stemma.tokenizers.bpe.dropout import with_dropout
+    from stemma.tokenizers.bpe.graphemes import GraphemeBPE
     from stemma.tokenizers.byte import ByteTokenizer
     from stemma.tokenizers.character import CharacterTokenizer
-    from stemma.tokenizers.chat import ChatTemplate
-    from stemma.tokenizers.grapheme_bpe import GraphemeBPE
+    from stemma.tokenizers.chat.template import ChatTemplate
     from stemma.tokenizers.load import load_tokenizer
-    from stemma.tokenizers.sentencepiece_bpe import SentencePieceBPE
+    from stemma.tokenizers.sentencepiece.bpe import SentencePieceBPE
     from stemma.tokenizers.special import END_OF_TEXT, AddedToken
     from stemma.tokenizers.stream import StreamDecoder
     from stemma.tokenizers.tokenizer import Tokenizer
-    from stemma.tokenizers.unigram import UnigramTokenizer
+    from stemma.tokenizers.unigram.tokenizer import UnigramTokenizer
     from stemma.tokenizers.word import UNKNOWN, WordTokenizer
-    from stemma.tokenizers.wordpiece import WordPiece
+    from stemma.tokenizers.wordpiece.tokenizer import WordPiece
 
 
 def gpt2() -> ByteLevelBPE:
-    """GPT-2's tokenizer with its own 50,257 tokens; see `stemma.tokenizers.gpt2_tokenizer`."""
-    from stemma.tokenizers.gpt2_tokenizer import load_gpt2
+    """GPT-2's tokenizer with its own 50,257 tokens; see `stemma.tokenizers.bpe.gpt2`."""
+    from stemma.tokenizers.bpe.gpt2 import load_gpt2
 
     return load_gpt2()
 

@@ -22,7 +22,7 @@ from stemma.tokenizers.word import UNKNOWN
 from stemma.tokenizers.wordwise_json import tokenizer_json
 
 if TYPE_CHECKING:
-    from stemma.tokenizers.bpe_characters import CharacterBPE
+    from stemma.tokenizers.bpe.characters import CharacterBPE
 
 _BYTE_NAMES = [f"<0x{value:02X}>" for value in range(256)]
 

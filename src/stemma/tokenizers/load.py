@@ -159,7 +159,7 @@ def _read_llama2c(path: Path) -> Tokenizer:
 def _read_wordpiece(path: Path) -> Tokenizer:
     """A bare vocabulary: it is for text in lower case unless it has capitals, or a file says so."""
     from stemma.tokenizers.formats.gpt2_files import read_json
-    from stemma.tokenizers.wordpiece import WordPiece, read_vocabulary
+    from stemma.tokenizers.wordpiece.tokenizer import WordPiece, read_vocabulary
 
     beside = path.with_name(CONFIG)
     config = read_json(beside) if beside.exists() else {}

@@ -25,8 +25,8 @@ from stemma.tokenizers.special import (
 from stemma.tokenizers.texts import check_text
 
 if TYPE_CHECKING:
-    from stemma.tokenizers.normalizers import Normalizer
-    from stemma.tokenizers.template import Template
+    from stemma.tokenizers.steps.normalizers import Normalizer
+    from stemma.tokenizers.steps.template import Template
 
 
 class Tokenizer(ABC):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from importlib import import_module
 from inspect import signature
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from stemma import tokenizers
 from stemma.errors import TokenizerError
 from stemma.tokenizers.text_files import read_chunks
 
@@ -26,22 +26,21 @@ _SECONDS_BETWEEN_LINES = 5.0
 
 
 class Family(NamedTuple):
-    """Where a family's class is, and what its training counts."""
+    """The name of a family's class in `stemma.tokenizers`, and what its training counts."""
 
-    module: str
-    attribute: str
+    name: str
     unit: str = "tokens"
 
 
 FAMILIES = {
-    "bpe": Family("bpe", "ByteLevelBPE"),
-    "unigram": Family("unigram", "UnigramTokenizer", "rounds"),
-    "wordpiece": Family("wordpiece", "WordPiece"),
-    "grapheme": Family("grapheme_bpe", "GraphemeBPE"),
-    "characters": Family("bpe_characters", "CharacterBPE"),
-    "basic": Family("bpe_basic", "BasicBPE"),
-    "character": Family("character", "CharacterTokenizer"),
-    "word": Family("word", "WordTokenizer"),
+    "bpe": Family("ByteLevelBPE"),
+    "unigram": Family("UnigramTokenizer", "rounds"),
+    "wordpiece": Family("WordPiece"),
+    "grapheme": Family("GraphemeBPE"),
+    "characters": Family("CharacterBPE"),
+    "basic": Family("BasicBPE"),
+    "character": Family("CharacterTokenizer"),
+    "word": Family("WordTokenizer"),
 }
 
 
@@ -69,7 +68,7 @@ def train_family(
             f"there is no family {family!r}", cure=f"Choose one of {', '.join(FAMILIES)}."
         )
     found = FAMILIES[family]
-    cls = getattr(import_module(f"stemma.tokenizers.{found.module}"), found.attribute)
+    cls = getattr(tokenizers, found.name)
     files = text_files(inputs)
     accepted = signature(cls.train).parameters
     given = {name: value for name, value in options.items() if value not in (None, False, [])}

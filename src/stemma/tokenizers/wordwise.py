@@ -15,8 +15,8 @@ from stemma.tokenizers.special import AddedToken
 from stemma.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from stemma.tokenizers.normalizers import Normalizer
-    from stemma.tokenizers.template import Template
+    from stemma.tokenizers.steps.normalizers import Normalizer
+    from stemma.tokenizers.steps.template import Template
 
 CACHED_WORDS = 1 << 17
 LONG_WORD = 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from stemma.tokenizers import pre_tokenizers
+from stemma.tokenizers.steps import pre_tokenizers
 from stemma.tokenizers.tokenizer import Tokenizer
 from stemma.tokenizers.wordwise import WordwiseTokenizer
 

@@ -16,9 +16,9 @@ from stemma.errors import TokenizerError
 from stemma.tokenizers.formats.gguf_metadata import read_metadata
 from stemma.tokenizers.formats.gguf_patterns import pre_tokenizer
 from stemma.tokenizers.formats.huggingface_vocabulary import UNUSED, read_merges, spelled
-from stemma.tokenizers.sentencepiece import Kind, Piece, SentencePieceSettings
+from stemma.tokenizers.sentencepiece.base import Kind, Piece, SentencePieceSettings
 from stemma.tokenizers.special import AddedToken
-from stemma.tokenizers.template import Template, surround
+from stemma.tokenizers.steps.template import Template, surround
 from stemma.tokenizers.tokenizer import Tokenizer
 from stemma.tokenizers.vocabulary import ids_of
 
@@ -163,7 +163,7 @@ class _Vocabulary:
 
 
 def _read_bpe(vocabulary: _Vocabulary) -> Tokenizer:
-    from stemma.tokenizers.bpe import ByteLevelBPE
+    from stemma.tokenizers.bpe.byte_level import ByteLevelBPE
 
     rule = pre_tokenizer(vocabulary.text("tokenizer.ggml.pre", "default"))
     ids = ids_of(vocabulary.tokens)
@@ -182,8 +182,8 @@ def _read_bpe(vocabulary: _Vocabulary) -> Tokenizer:
 
 def _read_wordpiece(vocabulary: _Vocabulary) -> Tokenizer:
     """``▁word`` begins a word, ``piece`` continues one: for BERT ``word`` and ``##piece``."""
-    from stemma.tokenizers.normalizers import BertNormalizer
-    from stemma.tokenizers.wordpiece import WordPiece
+    from stemma.tokenizers.steps.normalizers import BertNormalizer
+    from stemma.tokenizers.wordpiece.tokenizer import WordPiece
 
     tokens = list(map(_as_bert_writes, vocabulary.tokens, vocabulary.kinds))
     ids = ids_of(tokens)
@@ -215,7 +215,7 @@ def _as_bert_writes(token: str, kind: Kind) -> str:
 
 
 def _read_sentencepiece(vocabulary: _Vocabulary) -> Tokenizer:
-    from stemma.tokenizers.sentencepiece_bpe import SentencePieceBPE
+    from stemma.tokenizers.sentencepiece.bpe import SentencePieceBPE
 
     return SentencePieceBPE(
         _pieces(vocabulary),
@@ -225,7 +225,7 @@ def _read_sentencepiece(vocabulary: _Vocabulary) -> Tokenizer:
 
 
 def _read_unigram(vocabulary: _Vocabulary) -> Tokenizer:
-    from stemma.tokenizers.unigram import UnigramTokenizer
+    from stemma.tokenizers.unigram.tokenizer import UnigramTokenizer
 
     return UnigramTokenizer(
         _pieces(vocabulary),

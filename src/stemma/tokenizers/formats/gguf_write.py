@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers.alphabet import to_visible
-from stemma.tokenizers.bpe import ByteLevelBPE
+from stemma.tokenizers.bpe.alphabet import to_visible
+from stemma.tokenizers.bpe.byte_level import ByteLevelBPE
 from stemma.tokenizers.formats.gguf_patterns import name_of, pre_tokenizer
 from stemma.tokenizers.scan.patterns import rule
-from stemma.tokenizers.sentencepiece import Kind, SentencePieceTokenizer
+from stemma.tokenizers.sentencepiece.base import Kind, SentencePieceTokenizer
 from stemma.tokenizers.special import AddedToken
 from stemma.tokenizers.tokenizer import Tokenizer
-from stemma.tokenizers.wordpiece import WordPiece
+from stemma.tokenizers.wordpiece.tokenizer import WordPiece
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
@@ -111,7 +111,7 @@ def _write_wordpiece(writer: GGUFWriter, tokenizer: WordPiece) -> None:
 
 
 def _write_sentencepiece(writer: GGUFWriter, tokenizer: SentencePieceTokenizer) -> None:
-    from stemma.tokenizers.unigram import UnigramTokenizer
+    from stemma.tokenizers.unigram.tokenizer import UnigramTokenizer
 
     settings = tokenizer.settings
     unigram = isinstance(tokenizer, UnigramTokenizer)

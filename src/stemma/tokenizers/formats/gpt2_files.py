@@ -20,7 +20,7 @@ from stemma.tokenizers.formats.huggingface_vocabulary import (
 from stemma.tokenizers.special import AddedToken
 
 if TYPE_CHECKING:
-    from stemma.tokenizers.bpe import ByteLevelBPE
+    from stemma.tokenizers.bpe.byte_level import ByteLevelBPE
 
 PAIRS = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))
 """Names of the two files."""
@@ -59,7 +59,7 @@ def load_gpt2_files(path: str | Path) -> ByteLevelBPE:
         TokenizerError: if a file is missing or damaged, or ``tokenizer_config.json`` beside them
             names another tokenizer than GPT-2's.
     """
-    from stemma.tokenizers.bpe import ByteLevelBPE
+    from stemma.tokenizers.bpe.byte_level import ByteLevelBPE
 
     vocabulary, merges = pair_of(Path(path))
     _check_config(vocabulary.parent)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers import decoders, normalizers, pre_tokenizers, template
 from stemma.tokenizers.formats.huggingface_vocabulary import (
     UNUSED,
     read_added_tokens,
@@ -16,10 +15,11 @@ from stemma.tokenizers.formats.huggingface_vocabulary import (
     read_vocabulary,
 )
 from stemma.tokenizers.json_fields import Fields, is_nothing
-from stemma.tokenizers.normalizers import Normalizer
-from stemma.tokenizers.pre_tokenizers import PreTokenizer
 from stemma.tokenizers.special import AddedToken
-from stemma.tokenizers.template import Template
+from stemma.tokenizers.steps import decoders, normalizers, pre_tokenizers, template
+from stemma.tokenizers.steps.normalizers import Normalizer
+from stemma.tokenizers.steps.pre_tokenizers import PreTokenizer
+from stemma.tokenizers.steps.template import Template
 from stemma.tokenizers.tokenizer import Tokenizer
 
 
@@ -55,7 +55,7 @@ def read(document: Mapping[str, Any]) -> Tokenizer:
     """
     try:
         if _model_type(document) == "GraphemeBPE":  # in this form, but no model of the library's
-            from stemma.tokenizers.grapheme_bpe import GraphemeBPE
+            from stemma.tokenizers.bpe.graphemes import GraphemeBPE
 
             return GraphemeBPE.from_json(document)
         return _read(Fields(document, ""))
@@ -127,7 +127,7 @@ def _read_bpe(model: Fields, around: Around) -> Tokenizer:
 
 
 def _read_wordpiece(model: Fields, around: Around) -> Tokenizer:
-    from stemma.tokenizers.wordpiece import WordPiece
+    from stemma.tokenizers.wordpiece.tokenizer import WordPiece
 
     return WordPiece(
         _read_tokens(model, around),
@@ -143,7 +143,7 @@ def _read_wordpiece(model: Fields, around: Around) -> Tokenizer:
 
 
 def _read_unigram(model: Fields, around: Around) -> Tokenizer:
-    from stemma.tokenizers.unigram_wordwise import WordwiseUnigram
+    from stemma.tokenizers.unigram.wordwise import WordwiseUnigram
 
     return WordwiseUnigram(
         read_scored_pieces(model.value("vocab", None), around.added),

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers import decoders, pre_tokenizers
 from stemma.tokenizers.formats.huggingface_json import DIGITS_STEPS, patterns_written
 from stemma.tokenizers.formats.huggingface_vocabulary import (
     UNUSED,
@@ -16,8 +15,9 @@ from stemma.tokenizers.formats.huggingface_vocabulary import (
     spelled,
 )
 from stemma.tokenizers.json_fields import Fields
-from stemma.tokenizers.oniguruma import portable
 from stemma.tokenizers.scan.patterns import RULES
+from stemma.tokenizers.steps import decoders, pre_tokenizers
+from stemma.tokenizers.steps.oniguruma import portable
 from stemma.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def read(model: Fields, around: Around) -> Tokenizer:
 
 
 def _read_byte_level(model: Fields, around: Around, steps: list[Any]) -> Tokenizer:
-    from stemma.tokenizers.bpe import ByteLevelBPE
+    from stemma.tokenizers.bpe.byte_level import ByteLevelBPE
 
     if not _is_byte_level(around.decoder):
         raise around.unsupported("decoder")
@@ -75,7 +75,7 @@ def _basic(
     spellings: list[bytes], merges: list[tuple[int, int]], added: list[AddedToken]
 ) -> Tokenizer | None:
     """The byte tokenizer, or BPE without words, where ids are laid out as they lay them out."""
-    from stemma.tokenizers.bpe_basic import BasicBPE
+    from stemma.tokenizers.bpe.basic import BasicBPE
     from stemma.tokenizers.byte import BYTES, ByteTokenizer
 
     names = [token.content for token in sorted(added, key=lambda token: token.id)]
@@ -140,7 +140,7 @@ def _pattern(step: Any) -> str:
 
 
 def _read_characters(model: Fields, around: Around) -> Tokenizer:
-    from stemma.tokenizers.bpe_characters import CharacterBPE, CharacterRules
+    from stemma.tokenizers.bpe.characters import CharacterBPE, CharacterRules
 
     tokens, ids = read_vocabulary(model.value("vocab", None), around.added)
     if UNUSED in tokens:

@@ -11,15 +11,15 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers.alphabet import to_visible
-from stemma.tokenizers.oniguruma import oniguruma_pattern
-from stemma.tokenizers.pre_tokenizers import Digits, Split
+from stemma.tokenizers.bpe.alphabet import to_visible
 from stemma.tokenizers.scan.patterns import RULES, Rule
 from stemma.tokenizers.special import END_OF_TEXT, AddedToken, special_tokens
+from stemma.tokenizers.steps.oniguruma import oniguruma_pattern
+from stemma.tokenizers.steps.pre_tokenizers import Digits, Split
 
 if TYPE_CHECKING:
-    from stemma.tokenizers.normalizers import Normalizer
-    from stemma.tokenizers.template import Template
+    from stemma.tokenizers.steps.normalizers import Normalizer
+    from stemma.tokenizers.steps.template import Template
 
 Pair = tuple[int, int]
 

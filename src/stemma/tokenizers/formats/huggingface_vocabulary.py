@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers.alphabet import BYTE_ORDER, to_visible
+from stemma.tokenizers.bpe.alphabet import BYTE_ORDER, to_visible
 from stemma.tokenizers.json_fields import Fields, shown
 from stemma.tokenizers.special import AddedToken
 from stemma.tokenizers.texts import check_text

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from stemma.errors import TokenizerError
 from stemma.tokenizers.formats.sentencepiece_model import write_file
-from stemma.tokenizers.sentencepiece import Kind, Piece, SentencePieceSettings, byte_piece
-from stemma.tokenizers.sentencepiece_bpe import SentencePieceBPE
-from stemma.tokenizers.sentencepiece_normalizer import SPACE
-from stemma.tokenizers.template import Special, Template, Text
+from stemma.tokenizers.sentencepiece.base import Kind, Piece, SentencePieceSettings, byte_piece
+from stemma.tokenizers.sentencepiece.bpe import SentencePieceBPE
+from stemma.tokenizers.sentencepiece.normalizer import SPACE
+from stemma.tokenizers.steps.template import Special, Template, Text
 
 UNKNOWN, BOS, EOS = "<unk>", "<s>", "</s>"
 SETTINGS = SentencePieceSettings(remove_extra_whitespaces=False, byte_fallback=True)

@@ -2,8 +2,8 @@
 
 Both libraries then give the same ids, but for what ``tokenizers`` always does in another way: it
 finds special tokens in every text; it applies the character map to clusters of characters (see
-`charsmap`); it sums scores in double precision; and a Unigram model of its own takes the name of a
-byte piece, ``<0x0A>``, for that piece.
+`steps.charsmap`); it sums scores in double precision; and a Unigram model of its own takes the name
+of a byte piece, ``<0x0A>``, for that piece.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from dataclasses import asdict
 from typing import Any
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers.sentencepiece import Kind, SentencePieceSettings, SentencePieceTokenizer
-from stemma.tokenizers.sentencepiece_normalizer import SPACE
-from stemma.tokenizers.unigram_model import UnigramModel
+from stemma.tokenizers.sentencepiece.base import Kind, SentencePieceSettings, SentencePieceTokenizer
+from stemma.tokenizers.sentencepiece.normalizer import SPACE
+from stemma.tokenizers.unigram.model import UnigramModel
 
 _CURE = "Save it as a .model: stemma.tokenizers.formats.sentencepiece_model.write(...)."
 

@@ -25,14 +25,14 @@ from stemma.tokenizers.formats.protobuf import (
     read_fields,
     varint_field,
 )
-from stemma.tokenizers.sentencepiece import (
+from stemma.tokenizers.sentencepiece.base import (
     Kind,
     Piece,
     SentencePieceSettings,
     SentencePieceTokenizer,
 )
-from stemma.tokenizers.sentencepiece_bpe import SentencePieceBPE
-from stemma.tokenizers.unigram import UnigramTokenizer
+from stemma.tokenizers.sentencepiece.bpe import SentencePieceBPE
+from stemma.tokenizers.unigram.tokenizer import UnigramTokenizer
 
 UNIGRAM, BPE = 1, 2
 _OTHER_TYPES = {3: "word", 4: "char"}

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers.bpe_merge import NEVER
+from stemma.tokenizers.bpe.merge import NEVER
 from stemma.tokenizers.files import read_bytes, write_bytes
 from stemma.tokenizers.scan.patterns import Rule
 from stemma.tokenizers.special import END_OF_TEXT
 
 if TYPE_CHECKING:
-    from stemma.tokenizers.bpe import ByteLevelBPE
+    from stemma.tokenizers.bpe.byte_level import ByteLevelBPE
 
 _LONGEST_RANK = 9
 _FILL_IN = ("<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>")
@@ -112,7 +112,7 @@ def load_tiktoken(
         TokenizerError: if the file is damaged, is not the encoding's, or is not known and comes
             without a ``pattern``.
     """
-    from stemma.tokenizers.bpe import ByteLevelBPE
+    from stemma.tokenizers.bpe.byte_level import ByteLevelBPE
 
     path = Path(path)
     data = read_bytes(path)

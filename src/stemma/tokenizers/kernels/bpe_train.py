@@ -1,4 +1,4 @@
-"""Learning merges at scale: the fast form of `bpe_train.PairTable`.
+"""Learning merges at scale: the fast form of `bpe.train.PairTable`.
 
 A merge looks at the places of its pair alone. What it changes is first summed by neighbour, then
 written to the table of pairs, because most of its places have one of a few neighbours.

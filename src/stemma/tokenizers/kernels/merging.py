@@ -1,4 +1,4 @@
-"""Merging one word: the fast forms of `bpe_merge.merge_word` and `merge_long_word`."""
+"""Merging one word: the fast forms of `bpe.merge.merge_word` and `merge_long_word`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Merging the parts of a text by SentencePiece's rule: the fast form of `sentencepiece_bpe.merge`.
+"""Merging the parts of a text by SentencePiece's rule: the fast form of `sentencepiece.bpe.merge`.
 
 The parts are numbers: pieces, and behind them the characters that occur in pieces but are none
 themselves. A table says which two make which piece.

@@ -1,4 +1,4 @@
-"""Machine code for suffix arrays; the readable twins are in `stemma.tokenizers.suffix_array`."""
+"""Machine code for suffix arrays; the readable twins are in `unigram.suffix_array`."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ from stemma.tokenizers.kernels.spm_words import (
 )
 
 LARGEST_SUM = np.float32(100_000.0)
-"""See `unigram_model.LARGEST_SUM`."""
+"""See `unigram.model.LARGEST_SUM`."""
 
 _SINGLE = 2.0**23
 _SUM_BITS = 24

@@ -1,4 +1,4 @@
-"""Machine code for Unigram training; the twins are in `stemma.tokenizers.unigram_lattice`."""
+"""Machine code for Unigram training; the twins are in `stemma.tokenizers.unigram.lattice`."""
 
 from __future__ import annotations
 

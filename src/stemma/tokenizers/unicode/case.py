@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from stemma.tokenizers.alignment import Alignment, Edit, align_edits, unchanged
+from stemma.tokenizers.steps.alignment import Alignment, Edit, align_edits, unchanged
 from stemma.tokenizers.unicode.properties import one_of, ranges, young_lowercase
 
 SIGMA = "Σ"

@@ -20,7 +20,7 @@ from functools import cache
 from itertools import groupby
 from typing import Literal, NamedTuple
 
-from stemma.tokenizers.alignment import Alignment, rising, unchanged
+from stemma.tokenizers.steps.alignment import Alignment, rising, unchanged
 from stemma.tokenizers.unicode.properties import with_property
 
 Form = Literal["NFC", "NFD", "NFKC", "NFKD"]

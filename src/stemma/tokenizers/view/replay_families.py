@@ -58,7 +58,7 @@ def _characters(tokenizer: Any) -> tuple[WordsOf, ReplayWord]:
 
 
 def _graphemes(tokenizer: Any) -> tuple[WordsOf, ReplayWord]:
-    from stemma.tokenizers.grapheme_words import whole_words
+    from stemma.tokenizers.bpe.grapheme_words import whole_words
 
     def one(word: str) -> Replay:
         symbols: list[int] = []
@@ -101,7 +101,7 @@ def _merged(
 
 
 def _sentencepiece_bpe(tokenizer: Any) -> tuple[WordsOf, ReplayWord]:
-    from stemma.tokenizers.sentencepiece_bpe import _characters as characters
+    from stemma.tokenizers.sentencepiece.bpe import _characters as characters
 
     scores = {piece.text: piece.score for piece in tokenizer.pieces}
 

@@ -1,0 +1,1 @@
+"""Byte-pair encoding: from data compression to byte-level BPE, dropout and grapheme clusters."""

@@ -1,0 +1,225 @@
+"""A byte-level BPE as tables for the kernels: the fast form of `ByteLevelBPE._encode_word`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemma.tokenizers.bpe.merge import Pair
+from stemma.tokenizers.scan.words import Room, WordSplitter
+
+PADDING = bytes(16)
+"""Behind every text, so that the kernels may read eight bytes at a time."""
+
+CACHE_BYTES = 1 << 24
+_NO_PAIR = np.uint64(0xFFFFFFFFFFFFFFFF)
+
+
+class Desk:
+    """What one thread writes to: words seen before, and the ends of words."""
+
+    def __init__(self) -> None:
+        self.cache = np.zeros(CACHE_BYTES // 4, np.int32)
+        self.room = Room()
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What decides a byte-level BPE's ids, as plain values.
+
+    Args:
+        spellings: the bytes of each id.
+        learned: the ids that text can give: all but the added tokens.
+        merges: pairs of ids in the order learned; None: the pair whose joined bytes have the lowest
+            id is merged first (tiktoken's rule).
+        results: the id that each merge makes.
+        whole_words: whether a word that is a token as it stands is not merged at all.
+    """
+
+    spellings: Sequence[bytes]
+    learned: NDArray[np.int32]
+    merges: Sequence[Pair] | None
+    results: Sequence[int]
+    whole_words: bool
+
+
+class CompiledBPE:
+    """Encodes bytes by a vocabulary and a rule for words; may be used from several threads.
+
+    Args:
+        vocabulary: what decides the ids.
+        splitter: cuts text into words.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, splitter: WordSplitter) -> None:
+        from stemma.tokenizers.kernels import merge_table, ranks, words
+        from stemma.tokenizers.kernels import vocabulary as tokens
+
+        self._words, self._pair_table, self._ranks, self._tokens = words, merge_table, ranks, tokens
+        self._splitter = splitter
+        lengths = [len(spelling) for spelling in vocabulary.spellings]
+        self._offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        self._spelled = np.frombuffer(b"".join((*vocabulary.spellings, PADDING)), np.uint8)
+        whole = self._index_tokens(vocabulary.learned)
+        self._byte_ids = np.array(
+            [
+                self._tokens.find_whole(whole, one, 0, 1, self._spelled, self._offsets)
+                for one in _BYTES
+            ],
+            np.int32,
+        )
+        self._byte_pairs = np.empty(1 << 16, np.int32)
+        self._characters = np.empty(1 << 16, np.int32)
+        irregular = self._index_pairs(vocabulary, whole)
+        self._whole = np.empty(0, np.int32)
+        if vocabulary.whole_words:
+            self._whole = self._index_tokens(
+                self._ranks.unreachable(
+                    irregular,
+                    self._spelled,
+                    self._offsets,
+                    self._byte_ids,
+                    self._byte_pairs,
+                    self._characters,
+                    self._pairs,
+                    self._results,
+                )
+            )
+        self._desks: list[Desk] = []
+
+    def _index_tokens(self, tokens: NDArray[np.int32]) -> NDArray[np.int32]:
+        whole = np.full(_power_of_two(2 * tokens.size) if tokens.size else 0, -1, np.int32)
+        self._tokens.index_tokens(self._spelled, self._offsets, tokens, whole)
+        return whole
+
+    def _index_pairs(self, vocabulary: Vocabulary, whole: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Make the tables of pairs; the tokens that may be found by no merge."""
+        merges, learned = vocabulary.merges, vocabulary.learned
+        n_pairs = learned.size if merges is None else len(merges)
+        sieve = self._pair_table.SIEVE
+        self._pairs = np.full(sieve + _power_of_two(2 * n_pairs), _NO_PAIR, np.uint64)
+        self._pairs[:sieve] = 0
+        if merges is not None:
+            self._results = np.asarray(vocabulary.results, np.int32)
+            rows = np.asarray(merges, np.int32).reshape(-1, 2)
+            self._pair_table.index_merges(rows, self._pairs)
+            irregular = learned
+        else:
+            self._results = np.arange(len(vocabulary.spellings), dtype=np.int32)
+            irregular = self._ranks.index_ranks(
+                self._spelled,
+                self._offsets,
+                learned,
+                whole,
+                self._byte_ids,
+                self._pairs,
+                self._results,
+            )
+        self._pair_table.index_byte_pairs(self._byte_ids, self._pairs, self._byte_pairs)
+        self._ranks.index_characters(
+            self._pairs,
+            self._results,
+            self._byte_ids,
+            self._byte_pairs,
+            self._spelled,
+            self._offsets,
+            self._characters,
+        )
+        return irregular
+
+    def encode(self, data: bytes) -> NDArray[np.int32]:
+        """Ids of a text, given as UTF-8."""
+        return self.encode_texts([data])[0]
+
+    def encode_texts(self, texts: Sequence[bytes]) -> list[NDArray[np.int32]]:
+        """Ids of several texts, given as UTF-8; no word reaches from one into the next."""
+        sizes = np.array([len(text) for text in texts], np.int64)
+        limits = np.cumsum(sizes)
+        n_bytes = int(limits[-1]) if len(texts) else 0
+        data = np.frombuffer(b"".join((*texts, PADDING)), np.uint8)
+        ids = np.empty(n_bytes + 1, np.int32)
+        if n_bytes <= SEGMENT:
+            counts, n = self._encode_segment(data, limits.astype(np.int32), ids, 0)
+            return _parts(ids[:n].copy(), counts)
+        if len(texts) > 1:
+            return [row for group in _groups(texts, sizes) for row in self.encode_texts(group)]
+        n = 0
+        for start, end in self._splitter.segments(data, n_bytes):
+            one = np.array([end - start], np.int32)
+            _, n = self._encode_segment(data[start:], one, ids, n)
+        return [ids[:n].copy()]
+
+    def _encode_segment(
+        self, data: NDArray[np.uint8], limits: NDArray[np.int32], ids: NDArray[np.int32], n: int
+    ) -> tuple[NDArray[np.int64], int]:
+        """Write ids to ``ids`` from ``n`` on; their number after each text, and in all."""
+        counts = np.empty(limits.size, np.int64)
+        try:
+            desk = self._desks.pop()
+        except IndexError:
+            desk = Desk()
+        ends = self._splitter.ends(data, limits, desk.room)
+        n = self._words.encode_words(
+            data,
+            ends,
+            limits,
+            self._byte_ids,
+            self._byte_pairs,
+            self._characters,
+            self._pairs,
+            self._results,
+            self._whole,
+            self._spelled,
+            self._offsets,
+            desk.cache,
+            ids,
+            n,
+            counts,
+        )
+        self._desks.append(desk)
+        return counts, n
+
+    def merges(self) -> list[Pair]:
+        """All pairs that merge, in the order of their ranks."""
+        table = self._pairs[self._pair_table.SIEVE :]
+        filled = table[table != _NO_PAIR]
+        bits = self._pair_table.ID_BITS
+        low = (1 << bits) - 1
+        order = np.argsort(filled & low)
+        left, right = filled[order] >> (2 * bits), filled[order] >> bits & low
+        return list(zip(left.tolist(), right.tolist(), strict=True))
+
+    def decode(self, ids: NDArray[np.int32]) -> bytes:
+        """The bytes of ids, one after another; all of them must be of the vocabulary."""
+        n_bytes = int((self._offsets[ids + 1] - self._offsets[ids]).sum())
+        joined = np.empty(n_bytes + len(PADDING), np.uint8)
+        self._tokens.join_tokens(ids, self._spelled, self._offsets, joined)
+        return joined[:n_bytes].tobytes()
+
+
+SEGMENT = 1 << 18
+_BYTES = [np.array([value, *PADDING], np.uint8) for value in range(256)]
+
+
+def _parts(ids: NDArray[np.int32], counts: NDArray[np.int64]) -> list[NDArray[np.int32]]:
+    ends = counts.tolist()
+    return [ids[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _groups(texts: Sequence[bytes], sizes: NDArray[np.int64]) -> Iterator[Sequence[bytes]]:
+    """Neighbouring texts together, as many as make up a segment; a longer text by itself."""
+    start = total = 0
+    for i, size in enumerate(sizes.tolist()):
+        if i > start and total + size > SEGMENT:
+            yield texts[start:i]
+            start, total = i, 0
+        total += size
+    if start < len(texts):
+        yield texts[start:]
+
+
+def _power_of_two(least: int) -> int:
+    return 1 << max(least - 1, 1).bit_length()

@@ -1,0 +1,1 @@
+"""Conversations as ids: chat templates in a sandbox, and who wrote which token."""

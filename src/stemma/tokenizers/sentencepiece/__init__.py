@@ -1,0 +1,1 @@
+"""What SentencePiece's families share, and its BPE."""

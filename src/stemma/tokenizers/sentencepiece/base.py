@@ -1,0 +1,362 @@
+"""What SentencePiece's two families have in common: their pieces, settings, and way of decoding."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cached_property
+from itertools import accumulate
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemma.errors import TokenizerError
+from stemma.tokenizers.kernels import worth
+from stemma.tokenizers.rows import Spans
+from stemma.tokenizers.sentencepiece.normalizer import SPACE, SentencePieceNormalizer, Spaces
+from stemma.tokenizers.special import AddedToken, AllowedSpecial
+from stemma.tokenizers.steps.charsmap import CharsMap
+from stemma.tokenizers.steps.template import Template
+from stemma.tokenizers.texts import check_text
+from stemma.tokenizers.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from stemma.tokenizers.sentencepiece.compiled import TextEncoder
+
+UNKNOWN_SURFACE = " ⁇ "
+LONGEST_PIECE = 8000
+_SPACE = SPACE.encode()
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+class Kind(IntEnum):
+    """What a piece is for; the numbers are those of the file formats."""
+
+    NORMAL = 1
+    UNKNOWN = 2
+    """Stands for any character that no piece spells."""
+    CONTROL = 3
+    """Marks a place; never found in a text."""
+    USER_DEFINED = 4
+    """Found wherever its text stands."""
+    UNUSED = 5
+    """Keeps its id, but is never found."""
+    BYTE = 6
+    """One byte of a character that no piece spells, written ``<0x0A>``."""
+
+
+FOUND_IN_TEXT = frozenset({Kind.NORMAL, Kind.USER_DEFINED, Kind.UNUSED})
+"""Kinds that share one space of names; a control piece may be spelled like one of them."""
+
+
+class Piece(NamedTuple):
+    """One entry of a vocabulary; its id is its place."""
+
+    text: str
+    score: float = 0.0
+    kind: Kind = Kind.NORMAL
+
+
+@dataclass(frozen=True)
+class SentencePieceSettings:
+    """What besides the pieces decides how a text is cut and joined again.
+
+    Args:
+        charsmap: the rules that characters are rewritten by (`CharsMap`); may be empty.
+        charsmap_name: what the file calls these rules (``nmt_nfkc``).
+        add_dummy_prefix: put a space before the text.
+        remove_extra_whitespaces: drop spaces at both ends, and all but one of several.
+        escape_whitespaces: write ``▁`` for a space.
+        treat_whitespace_as_suffix: a space belongs to the word before it.
+        byte_fallback: a character that no piece spells becomes its bytes.
+        unknown_surface: the text that an unknown token decodes to.
+        bos_piece: the control piece that begins a text.
+        eos_piece: the control piece that ends one.
+        pad_piece: the control piece that fills a row.
+        denormalizer_charsmap: the rules that decoded text is rewritten by; may be empty.
+        denormalizer_name: what the file calls these rules.
+    """
+
+    charsmap: bytes = b""
+    charsmap_name: str = ""
+    add_dummy_prefix: bool = True
+    remove_extra_whitespaces: bool = True
+    escape_whitespaces: bool = True
+    treat_whitespace_as_suffix: bool = False
+    byte_fallback: bool = False
+    unknown_surface: str = UNKNOWN_SURFACE
+    bos_piece: str = "<s>"
+    eos_piece: str = "</s>"
+    pad_piece: str = "<pad>"
+    denormalizer_charsmap: bytes = b""
+    denormalizer_name: str = ""
+
+
+class SentencePieceTokenizer(Tokenizer):
+    """A vocabulary of SentencePiece: white space is part of the pieces, nothing is cut beforehand.
+
+    A special token that is allowed in a text cuts it into two texts. Decoding gives the text after
+    normalisation; a control piece decodes to its name, which `skip_special_tokens` leaves out.
+
+    Args:
+        pieces: the vocabulary in the order of its ids.
+        settings: see there.
+        added: further tokens; the control pieces are special tokens anyway.
+        template: see `Tokenizer`.
+
+    Raises:
+        TokenizerError: if the pieces contradict each other or the settings.
+    """
+
+    def __init__(
+        self,
+        pieces: Sequence[Piece],
+        settings: SentencePieceSettings | None = None,
+        added: Sequence[AddedToken] = (),
+        *,
+        template: Template | None = None,
+    ) -> None:
+        self.pieces = tuple(pieces)
+        self.settings = settings or SentencePieceSettings()
+        _check(self.pieces, self.settings)
+        kinds = [piece.kind for piece in self.pieces]
+        given = {token.id for token in added}
+        control = [i for i, kind in enumerate(kinds) if kind == Kind.CONTROL and i not in given]
+        beyond = sorted((token for token in added if token.id >= len(pieces)), key=lambda t: t.id)
+        super().__init__(
+            [piece.text.encode() for piece in self.pieces] + [t.content.encode() for t in beyond],
+            [*(AddedToken(self.pieces[i].text, i) for i in control), *added],
+            template=template,
+        )
+        self._added_ids = {token.id for token in self._added.tokens}
+        self.unknown_id = kinds.index(Kind.UNKNOWN)
+        by_byte = {piece_byte(p.text): i for i, p in enumerate(self.pieces) if p.kind == Kind.BYTE}
+        self.byte_ids = [by_byte[byte] for byte in range(256)] if by_byte else []
+        self.rewrite = _normalizer(self.pieces, self.settings)
+
+    # Encoding
+
+    @abstractmethod
+    def _segment(self, text: str) -> list[tuple[int, int]]:
+        """A normalised text as ids, each with the number of characters it stands for.
+
+        A character that no piece spells is the unknown id.
+        """
+
+    @abstractmethod
+    def _text_encoder(self) -> TextEncoder:
+        """The fast path; raises a `TokenizerError` if the vocabulary is too large for it."""
+
+    @cached_property
+    def _fast(self) -> TextEncoder | None:
+        try:
+            return self._text_encoder()
+        except TokenizerError:
+            return None
+
+    def _encode_texts(
+        self, texts: Sequence[str], allowed_special: AllowedSpecial
+    ) -> list[NDArray[np.int32]]:
+        plain = not self._added.allowed(allowed_special)
+        if plain and worth(sum(map(len, texts))) and self._fast is not None:
+            return self._fast(texts)
+        return super()._encode_texts(texts, allowed_special)
+
+    def _encode_part(
+        self,
+        text: str,
+        *,
+        at_start: bool,
+    ) -> list[int] | NDArray[np.int32]:
+        if worth(len(text)) and self._fast is not None:
+            return self._fast([text])[0]
+        normalized = self.rewrite(text)
+        return [id_ for id_, _, _ in self._joined(normalized, self._segment(normalized))]
+
+    def _joined(self, text: str, parts: Iterable[tuple[int, int]]) -> list[tuple[int, int, int]]:
+        """Ids of ``parts``, each with the characters ``start:end`` of the text that it stands for.
+
+        Unknown characters become bytes, the last of which stands for the character; without bytes,
+        unknown characters that follow each other become one.
+        """
+        tokens: list[tuple[int, int, int]] = []
+        at = 0
+        for id_, size in parts:
+            start, at = at, at + size
+            if id_ != self.unknown_id:
+                tokens.append((id_, start, at))
+            elif self.settings.byte_fallback:
+                data = text[start:at].encode()
+                tokens += [(self.byte_ids[byte], start, start) for byte in data[:-1]]
+                tokens.append((self.byte_ids[data[-1]], start, at))
+            elif tokens and tokens[-1][0] == id_:
+                tokens[-1] = (id_, tokens[-1][1], at)
+            else:
+                tokens.append((id_, start, at))
+        return tokens
+
+    def _encode_part_with_spans(
+        self,
+        text: str,
+        *,
+        at_start: bool,
+    ) -> tuple[NDArray[np.int32], Spans]:
+        normalized, places = self.rewrite.align(text)
+        byte_of = [0, *accumulate(len(character.encode()) for character in text)]
+        tokens = self._joined(normalized, self._segment(normalized))
+        spans = [(byte_of[places[start]], byte_of[places[end]]) for _, start, end in tokens]
+        ids = np.array([id_ for id_, _, _ in tokens], np.int32)
+        return ids, np.array(spans, np.int64).reshape(-1, 2)
+
+    # Decoding
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """The text of ``ids``; the dummy prefix that normalisation put in front is taken away."""
+        row = self._checked(ids).tolist()
+        parts = []
+        for id_ in row:
+            parts.append(self._at_beginning(id_))
+            if self.ends_beginning(id_):
+                break
+        data = b"".join([*parts, *map(self._further_on.__getitem__, row[len(parts) :])])
+        if not self.settings.denormalizer_charsmap:
+            return data
+        rules = CharsMap(self.settings.denormalizer_charsmap)
+        return rules.normalize(data.decode(errors="replace")).encode()
+
+    def piece(self, id_: int, *, first: bool) -> bytes:
+        """The bytes that ``id_`` adds to a text: at its beginning one space fewer than further on.
+
+        `ends_beginning` says whether the next id is still at the beginning.
+        """
+        (id_,) = self._checked([id_]).tolist()
+        return self._at_beginning(id_) if first else self._further_on[id_]
+
+    def ends_beginning(self, id_: int) -> bool:
+        """Whether a token that comes after ``id_``, at a text's beginning, keeps its space.
+
+        A control piece is no text; and where extra white space is removed, a lone space is none.
+        """
+        (id_,) = self._checked([id_]).tolist()
+        if id_ in self._added.special.values():
+            return False
+        if self._at_beginning(id_):
+            return True
+        return self._kind(id_) in FOUND_IN_TEXT and not self.settings.remove_extra_whitespaces
+
+    def _at_beginning(self, id_: int) -> bytes:
+        spelled = self._spellings[id_]
+        if self._kind(id_) not in FOUND_IN_TEXT or not (
+            self.settings.add_dummy_prefix or self.settings.remove_extra_whitespaces
+        ):
+            return self._further_on[id_]
+        return spelled.removeprefix(_SPACE).replace(_SPACE, b" ")
+
+    @cached_property
+    def _further_on(self) -> list[bytes]:
+        """What each id adds to a text that has begun."""
+        surfaces = [spelled.replace(_SPACE, b" ") for spelled in self._spellings]
+        for i, (text, _, kind) in enumerate(self.pieces):
+            if kind == Kind.BYTE:
+                surfaces[i] = bytes([piece_byte(text)])
+            elif kind == Kind.UNKNOWN:
+                surfaces[i] = self.settings.unknown_surface.encode()
+        for token in self._added.tokens:
+            surfaces[token.id] = token.content.encode()
+        return surfaces
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of everything that decides the ids: equal fingerprints encode equally."""
+        decisive = type(self).__name__, self.pieces, self.settings, self._added.tokens
+        return hashlib.sha256(repr(decisive).encode()).hexdigest()
+
+    def _kind(self, id_: int) -> Kind | None:
+        """None for an added token."""
+        return self.pieces[id_].kind if id_ not in self._added_ids else None
+
+
+def piece_byte(text: str) -> int:
+    """The value of a byte piece.
+
+    Raises:
+        TokenizerError: if ``text`` is not written like ``<0x0A>``.
+    """
+    match = _BYTE.fullmatch(text)
+    if match is None:
+        raise TokenizerError(f"{text!r} is no byte piece", cure="They are <0x00> to <0xFF>.")
+    return int(match[1], 16)
+
+
+def byte_piece(value: int) -> str:
+    """How the vocabulary writes a byte."""
+    return f"<0x{value:02X}>"
+
+
+def _check(pieces: Sequence[Piece], settings: SentencePieceSettings) -> None:
+    """What SentencePiece demands of a vocabulary.
+
+    Raises:
+        TokenizerError: naming the first piece that is wrong.
+    """
+    texts = [piece.text for piece in pieces]
+    kinds = [piece.kind for piece in pieces]
+    sizes = [len(text) for text in texts] or [1]
+    joined = "".join(texts)
+    if not 0 < min(sizes) <= max(sizes) < LONGEST_PIECE // 4 or "\0" in joined:
+        _check_texts(pieces)
+    check_text(joined)
+    finite = np.isfinite([piece.score for piece in pieces])
+    if not finite.all():
+        wrong = int(np.flatnonzero(~finite)[0])
+        raise TokenizerError(f"the score of piece {wrong}, {texts[wrong]!r}, is {pieces[wrong][1]}")
+    if len(set(texts)) != len(texts):
+        _check_names(pieces)
+    unknown = [i for i, kind in enumerate(kinds) if kind == Kind.UNKNOWN]
+    if len(unknown) != 1:
+        raise TokenizerError(
+            f"there are {len(unknown)} unknown pieces: {unknown[:9]}", cure="There has to be one."
+        )
+    n_bytes = kinds.count(Kind.BYTE)
+    if n_bytes != 256 * settings.byte_fallback:
+        raise TokenizerError(
+            f"there are {n_bytes} byte pieces, but byte_fallback is {settings.byte_fallback}",
+            cure="There have to be 256 with it, none without it.",
+        )
+
+
+def _check_texts(pieces: Sequence[Piece]) -> None:
+    for i, (text, _, kind) in enumerate(pieces):
+        n_bytes = len(text.encode(errors="replace"))
+        if not 0 < n_bytes < LONGEST_PIECE:
+            allowed = f"1 to {LONGEST_PIECE - 1} are allowed"
+            raise TokenizerError(f"piece {i} has {n_bytes} bytes: {allowed}")
+        if "\0" in text and kind != Kind.UNUSED:
+            raise TokenizerError(f"piece {i}, {text!r}, holds a null character")
+
+
+def _check_names(pieces: Sequence[Piece]) -> None:
+    """Pieces found in text have different names; so have the others among themselves."""
+    seen: dict[tuple[str, bool], int] = {}
+    for i, (text, _, kind) in enumerate(pieces):
+        first = seen.setdefault((text, kind in FOUND_IN_TEXT), i)
+        if first != i:
+            raise TokenizerError(f"pieces {first} and {i} are both {text!r}")
+
+
+def _normalizer(
+    pieces: Sequence[Piece], settings: SentencePieceSettings
+) -> SentencePieceNormalizer:
+    spaces = Spaces(
+        add_dummy_prefix=settings.add_dummy_prefix,
+        remove_extra=settings.remove_extra_whitespaces,
+        escape=settings.escape_whitespaces,
+        suffix=settings.treat_whitespace_as_suffix,
+    )
+    user_defined = [piece.text for piece in pieces if piece.kind == Kind.USER_DEFINED]
+    return SentencePieceNormalizer(settings.charsmap, spaces, user_defined)
