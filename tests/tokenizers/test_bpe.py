@@ -144,6 +144,22 @@ def test_inconsistent_vocabularies_are_refused(
         ByteLevelBPE(spellings, merges, {})
 
 
+def test_bytes_without_a_token_may_be_left_out_as_tokenizers_does() -> None:
+    spellings = [byte for byte in ALPHABET if byte not in {b"x", b"\x04", b"\xc3"}] + [b"ab"]
+    merges = [(spellings.index(b"a"), spellings.index(b"b"))]
+    with pytest.warns(UserWarning, match=r"3 bytes of UTF-8 \(0x04, 0x78, 0xc3\): they are left"):
+        ours = ByteLevelBPE(spellings, merges, drop_unknown=True)
+    vocabulary = {to_visible(spelling): i for i, spelling in enumerate(spellings)}
+    theirs = tokenizers.Tokenizer(models.BPE(vocabulary, [("a", "b")]))
+    theirs.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    for text in ["axb\x04 ab xxaxbx", "xxx", "é", "a\x04b" * 50]:
+        assert ours.encode(text).tolist() == theirs.encode(text).ids
+        assert ours._compiled.encode(text.encode()).tolist() == theirs.encode(text).ids
+    ids, spans = ours.encode_with_offsets("xaxb éx a")
+    assert ours.decode(ids) == "ab \ufffd a"
+    assert spans.tolist() == [[1, 4], [4, 5], [6, 7], [8, 9], [9, 10]]
+
+
 def test_a_special_token_must_stand_at_its_id() -> None:
     with pytest.raises(TokenizerError, match="does not stand at its id"):
         ByteLevelBPE(ALPHABET, [], {"<|x|>": 3})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -31,12 +32,14 @@ def random_ranks(generator: random.Random, n: int) -> dict[bytes, int]:
     return {token: i for i, token in enumerate(order)}
 
 
-def random_merges(generator: random.Random, n: int) -> tuple[list[bytes], list[tuple[int, int]]]:
+def random_merges(
+    generator: random.Random, n: int, letters: str = "ab "
+) -> tuple[list[bytes], list[tuple[int, int]]]:
     """Merges of random tokens, of which some spell what others spell."""
     spellings = list(BYTES)
     merges: dict[tuple[int, int], None] = {}
     while len(merges) < n:
-        known = [97, 98, 32, *range(256, len(spellings))]
+        known = [*letters.encode(), *range(256, len(spellings))]
         pair = (generator.choice(known), generator.choice(known))
         joined = spellings[pair[0]] + spellings[pair[1]]
         if pair in merges or len(joined) > 9:
@@ -79,6 +82,45 @@ def test_random_merges_give_the_ids_of_the_readable_way(seed: int, whole_words: 
     tokenizer = ByteLevelBPE(spellings, merges, whole_words=whole_words)
     for text in [*texts_for(generator, 60), "ab" * 90, "a" * 400, "ba" * 4000]:
         assert tokenizer._compiled.encode(text.encode()).tolist() == readably(tokenizer, text)
+
+
+WIDE = "aé\u00c0のにの。日目\u00a0\U0001f600\U0001f601"
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_parts_of_characters_may_merge_across_their_edges(seed: int) -> None:
+    """Where only a few merges do, most characters begin as tokens; their bytes may be missing."""
+    generator = random.Random(seed)
+    inside = {character.encode() for character in WIDE}
+    spellings, merges = list(BYTES), []
+    for pair in random_merges(generator, 400, WIDE)[1]:
+        if max(pair) >= len(spellings):
+            continue
+        joined = spellings[pair[0]] + spellings[pair[1]]
+        crossing = not any(joined in character for character in inside)
+        if joined in spellings or (crossing and generator.random() < 0.8):
+            continue
+        merges.append(pair)
+        spellings.append(joined)
+    missing = [b"\x04", b"a", b"\xe3", b"\x81", b"\xf0"][seed // 2 % 5 :][:1] if seed % 2 else []
+    gone = [b"" if spelling in missing else spelling for spelling in spellings]
+    kept = [pair for pair in merges if gone[pair[0]] and gone[pair[1]]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tokenizer = ByteLevelBPE(gone, kept, drop_unknown=True)
+    assert not missing or not tokenizer._has_every_byte
+    for _ in range(60):
+        text = "".join(generator.choices(WIDE + "\x04", k=generator.randint(0, 60)))
+        assert tokenizer._compiled.encode(text.encode()).tolist() == readably(tokenizer, text)
+
+
+def test_what_is_left_of_a_character_may_merge_with_the_one_before() -> None:
+    spellings = [b"" if byte == b"\xe3" else byte for byte in BYTES] + [b"\xa9\x81", b"\xc3\xa9"]
+    with pytest.warns(UserWarning, match="0xe3"):
+        tokenizer = ByteLevelBPE(spellings, [(0xA9, 0x81), (0xC3, 0xA9)], drop_unknown=True)
+    expected = [0xC3, 256, 0xAE]
+    assert readably(tokenizer, "éの") == expected
+    assert tokenizer._compiled.encode("éの".encode()).tolist() == expected
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -7,6 +7,7 @@ kernels (`bpe.compiled`), short ones through what stands here; both are the same
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
@@ -28,6 +29,7 @@ from stemma.tokenizers.bpe.train import (
     too_little_text,
 )
 from stemma.tokenizers.formats.huggingface_json import byte_level_json
+from stemma.tokenizers.rows import Spans
 from stemma.tokenizers.scan.patterns import Rule
 from stemma.tokenizers.scan.words import splitter
 from stemma.tokenizers.special import END_OF_TEXT, AddedToken, AllowedSpecial
@@ -60,6 +62,8 @@ class ByteLevelBPE(Tokenizer):
         pattern: how text is cut into words: the name of a rule of `scan.patterns`, or patterns
             applied one within another.
         whole_words: a word that is a token as it stands is not merged at all.
+        drop_unknown: leave out bytes of a text that have no token, with a warning here, as
+            ``tokenizers`` does without one; else such a vocabulary is an error.
         normalizer: what is done to a text first.
         template: which special tokens surround a text.
 
@@ -75,6 +79,7 @@ class ByteLevelBPE(Tokenizer):
         *,
         pattern: str | Rule = "gpt2",
         whole_words: bool = False,
+        drop_unknown: bool = False,
         normalizer: Normalizer | None = None,
         template: Template | None = None,
     ) -> None:
@@ -88,6 +93,7 @@ class ByteLevelBPE(Tokenizer):
             self._results = _results(self._ids, spellings, merges)
             if len(set(merges)) != len(merges):
                 raise TokenizerError("a merge is listed twice")
+        self._has_every_byte = _check_bytes(self._ids, drop_unknown)
         self._cache = WordCache(self._encode_word)
 
     @classmethod
@@ -214,9 +220,20 @@ class ByteLevelBPE(Tokenizer):
         data = word.encode()
         if self.whole_words and data in self._ids:
             return [self._ids[data]]
-        ids = [self._ids[data[i : i + 1]] for i in range(len(data))]
+        single = (data[i : i + 1] for i in range(len(data)))
+        ids = [self._ids[byte] for byte in single if self._has_every_byte or byte in self._ids]
         merge = merge_word if len(ids) <= LONG_WORD_BYTES else merge_long_word
         return merge(ids, self._ranks, self._results)
+
+    def _encode_part_with_spans(
+        self, text: str, *, at_start: bool
+    ) -> tuple[NDArray[np.int32], Spans]:
+        ids, spans = super()._encode_part_with_spans(text, at_start=at_start)
+        if not self._has_every_byte:
+            known = np.isin(np.arange(256), [byte[0] for byte in self._ids if len(byte) == 1])
+            kept = np.flatnonzero(known[np.frombuffer(text.encode(), np.uint8)])
+            spans = np.stack([kept[spans[:, 0]], kept[spans[:, 1] - 1] + 1], axis=1)
+        return ids, spans
 
     def _encode_texts(
         self, texts: Sequence[str], allowed_special: AllowedSpecial
@@ -296,13 +313,22 @@ def _ids_by_spelling(spellings: Sequence[bytes], added: set[int]) -> dict[bytes,
         for i, spelling in enumerate(spellings):
             if spelling and i not in added and ids[spelling] != i:
                 raise TokenizerError(f"ids {i} and {ids[spelling]} both spell {spelling!r}")
-    for value in range(256):
-        if bytes([value]) not in ids and value not in _NEVER_IN_UTF8:
-            raise TokenizerError(
-                f"the vocabulary has no token for byte 0x{value:02x}",
-                cure="A byte-level vocabulary holds all bytes of UTF-8.",
-            )
     return ids
+
+
+def _check_bytes(ids: Mapping[bytes, int], drop_unknown: bool) -> bool:
+    """Whether every byte of UTF-8 has a token; what has none is an error, or a warning."""
+    missing = [n for n in range(256) if bytes([n]) not in ids and n not in _NEVER_IN_UTF8]
+    if not missing:
+        return True
+    first = ", ".join(f"0x{value:02x}" for value in missing[:4])
+    what = f"the vocabulary has no token for {len(missing)} bytes of UTF-8 ({first})"
+    if len(missing) == 1:
+        what = f"the vocabulary has no token for byte {first}"
+    if not drop_unknown:
+        raise TokenizerError(what, cure="A byte-level vocabulary holds all bytes of UTF-8.")
+    warnings.warn(f"{what}: they are left out of every text", stacklevel=3)
+    return False
 
 
 def _results(

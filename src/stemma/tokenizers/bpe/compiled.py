@@ -72,21 +72,13 @@ class CompiledBPE:
             np.int32,
         )
         self._byte_pairs = np.empty(1 << 16, np.int32)
-        self._characters = np.empty(1 << 16, np.int32)
-        irregular = self._index_pairs(vocabulary, whole)
-        self._whole = np.empty(0, np.int32)
-        if vocabulary.whole_words:
+        self._characters = np.zeros(1 << 16, np.int64)
+        self._index_pairs(vocabulary, whole)
+        self._whole = whole
+        if not vocabulary.whole_words:
+            tables = (self._byte_ids, self._byte_pairs, self._pairs, self._results)
             self._whole = self._index_tokens(
-                self._ranks.unreachable(
-                    irregular,
-                    self._spelled,
-                    self._offsets,
-                    self._byte_ids,
-                    self._byte_pairs,
-                    self._characters,
-                    self._pairs,
-                    self._results,
-                )
+                self._ranks.reachable(vocabulary.learned, self._spelled, self._offsets, *tables)
             )
         self._desks: list[Desk] = []
 
@@ -95,40 +87,26 @@ class CompiledBPE:
         self._tokens.index_tokens(self._spelled, self._offsets, tokens, whole)
         return whole
 
-    def _index_pairs(self, vocabulary: Vocabulary, whole: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Make the tables of pairs; the tokens that may be found by no merge."""
+    def _index_pairs(self, vocabulary: Vocabulary, whole: NDArray[np.int32]) -> None:
+        """Make the tables of pairs, of bytes and of characters."""
         merges, learned = vocabulary.merges, vocabulary.learned
         n_pairs = learned.size if merges is None else len(merges)
         sieve = self._pair_table.SIEVE
         self._pairs = np.full(sieve + _power_of_two(2 * n_pairs), _NO_PAIR, np.uint64)
         self._pairs[:sieve] = 0
+        spelled = (self._spelled, self._offsets)
         if merges is not None:
             self._results = np.asarray(vocabulary.results, np.int32)
             rows = np.asarray(merges, np.int32).reshape(-1, 2)
             self._pair_table.index_merges(rows, self._pairs)
-            irregular = learned
         else:
             self._results = np.arange(len(vocabulary.spellings), dtype=np.int32)
-            irregular = self._ranks.index_ranks(
-                self._spelled,
-                self._offsets,
-                learned,
-                whole,
-                self._byte_ids,
-                self._pairs,
-                self._results,
-            )
+            tables = (self._byte_ids, self._pairs, self._results)
+            self._ranks.index_ranks(*spelled, learned, whole, *tables)
         self._pair_table.index_byte_pairs(self._byte_ids, self._pairs, self._byte_pairs)
         self._ranks.index_characters(
-            self._pairs,
-            self._results,
-            self._byte_ids,
-            self._byte_pairs,
-            self._spelled,
-            self._offsets,
-            self._characters,
+            self._pairs, self._results, self._byte_ids, *spelled, self._characters
         )
-        return irregular
 
     def encode(self, data: bytes) -> NDArray[np.int32]:
         """Ids of a text, given as UTF-8."""
@@ -150,7 +128,8 @@ class CompiledBPE:
         for start, end in self._splitter.segments(data, n_bytes):
             one = np.array([end - start], np.int32)
             _, n = self._encode_segment(data[start:], one, ids, n)
-        return [ids[:n].copy()]
+        ids.resize(n, refcheck=False)  # the rest goes back; nothing is copied
+        return [ids]
 
     def _encode_segment(
         self, data: NDArray[np.uint8], limits: NDArray[np.int32], ids: NDArray[np.int32], n: int

@@ -176,6 +176,7 @@ def _read_bpe(vocabulary: _Vocabulary) -> Tokenizer:
         added,
         pattern=rule.patterns,
         whole_words=rule.whole_words,
+        drop_unknown=True,
         template=vocabulary.template(add_bos=rule.add_bos, add_eos=False),
     )
 

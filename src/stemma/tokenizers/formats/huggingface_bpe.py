@@ -66,6 +66,7 @@ def _read_byte_level(model: Fields, around: Around, steps: list[Any]) -> Tokeniz
         around.added,
         pattern=patterns,
         whole_words=ignore_merges,
+        drop_unknown=True,
         normalizer=around.normalizer,
         template=around.template,
     )

@@ -89,4 +89,4 @@ def index_byte_pairs(byte_ids: Any, pairs: Any, byte_pairs: Any) -> None:
             rank = NEVER
             if byte_ids[left] >= 0 and byte_ids[right] >= 0:
                 rank = find_pair(pairs, byte_ids[left], byte_ids[right])
-            byte_pairs[left << 8 | right] = rank if rank != NEVER else NEVER >> 7
+            byte_pairs[left << 8 | right] = rank

@@ -11,14 +11,31 @@ from stemma.tokenizers.kernels.memory import at, put
 from stemma.tokenizers.kernels.merge_table import NEVER, find_pair
 from stemma.tokenizers.kernels.scan import code_point
 
-SMALL = 128
+PLACE_BITS = 8
+SMALL = 1 << PLACE_BITS
 """Above so many bytes a word is merged with a heap."""
 
 SCRATCH = (4, SMALL + 16)
 """The shape of what `merge_small` writes to."""
 
-AFTER_ANYTHING = np.int32(1 << 22)
-"""Added to a character's token that may be taken for its bytes after ASCII as well."""
+LAST = NEVER >> PLACE_BITS
+"""The rank of a pair that is not merged, where a place is kept beside it."""
+
+_PLACE = SMALL - 1
+
+TOKEN_BITS = 21
+"""A character's entry holds up to two tokens of so many bits, the second plus one, and flags."""
+
+KNOWN = np.int64(1) << 42
+"""The tokens may be taken for the character's bytes ..."""
+
+ANYWHERE = np.int64(1) << 43
+"""... even where the character before may be merged with a part of this one."""
+
+JOINS = np.int64(1) << 44
+"""What follows the character may be merged with it before it is whole."""
+
+_TOKEN = np.int64((1 << TOKEN_BITS) - 1)
 
 
 @kernel
@@ -35,7 +52,7 @@ def merge_small(
     first: int,
     scratch: Any,
 ) -> int:
-    """Merge one word of up to 128 bytes by looking for the best pair again and again.
+    """Merge one word of up to ``SMALL`` bytes by looking for the best pair again and again.
 
     Every place keeps its pair's rank and itself in one number, so that the best pair is a minimum,
     which the processor finds for sixteen places at a time.
@@ -45,13 +62,13 @@ def merge_small(
         start: where the word begins.
         end: where it ends.
         byte_ids: the token of each byte.
-        byte_pairs: the rank of each pair of bytes, ``NEVER >> 7`` where they do not merge.
+        byte_pairs: the rank of each pair of bytes, ``NEVER`` where they do not merge.
         characters: see `index_characters`.
         pairs: see `find_pair`.
         results: the token that each merge makes.
         ids: the tokens are written here ...
         first: ... from here on.
-        scratch: int32, 4 x 144: pairs, tokens, and the places after and before each.
+        scratch: int32, of shape ``SCRATCH``: pairs, tokens, the places after and before each.
 
     Returns:
         The number of tokens.
@@ -59,17 +76,17 @@ def merge_small(
     best_of, token, after, before = scratch[0], scratch[1], scratch[2], scratch[3]
     n = place_tokens(data, start, end, byte_ids, byte_pairs, characters, pairs, scratch)
     padded = (n + 15) & ~15
-    for i in range(n - 1, padded):
+    for i in range(max(n - 1, 0), padded):
         put(best_of, i, NEVER)
     count = n
     while True:
         best = NEVER
         for i in range(padded):
             best = min(best, at(best_of, i))
-        rank = best >> 7
-        if rank == NEVER >> 7:
+        rank = best >> PLACE_BITS
+        if rank == LAST:
             break
-        i = np.intp(best & 127)
+        i = np.intp(best & _PLACE)
         right = np.intp(at(after, i))
         beyond = np.intp(at(after, right))
         merged = at(results, rank)
@@ -80,13 +97,13 @@ def merge_small(
         if beyond < n:
             put(before, beyond, np.int32(i))
             rank = find_pair(pairs, merged, at(token, beyond))
-            put(best_of, i, min(rank, NEVER >> 7) << 7 | np.int32(i))
+            put(best_of, i, min(rank, LAST) << PLACE_BITS | np.int32(i))
         else:
             put(best_of, i, NEVER)
         left = np.intp(at(before, i))
         if left >= 0:
             rank = find_pair(pairs, at(token, left), merged)
-            put(best_of, left, min(rank, NEVER >> 7) << 7 | np.int32(left))
+            put(best_of, left, min(rank, LAST) << PLACE_BITS | np.int32(left))
     i = np.intp(0)
     for k in range(count):
         put(ids, first + k, at(token, i))
@@ -105,13 +122,15 @@ def place_tokens(
     pairs: Any,
     scratch: Any,
 ) -> int:
-    """Put a word's bytes into their places, or its characters where they come to the same.
+    """Put a word's bytes into their places, or tokens of its characters where that is the same.
+
+    A byte that has no token is left out.
 
     Args:
         data: see `merge_small`, as for the others.
         start: where the word begins.
         end: where it ends.
-        byte_ids: the token of each byte.
+        byte_ids: the token of each byte, or -1.
         byte_pairs: the rank of each pair of bytes.
         characters: see `index_characters`.
         pairs: see `find_pair`.
@@ -123,33 +142,44 @@ def place_tokens(
     best_of, token, after, before = scratch[0], scratch[1], scratch[2], scratch[3]
     n = 0
     i = np.intp(start)
-    after_byte = np.intp(-1)  # the byte before, where it stands for itself
-    after_ascii = False
+    needed = KNOWN
+    last_byte = np.intp(-1)  # the byte in the last place, if a byte stands there
     while i < end:
         byte = np.intp(at(data, i))
-        whole = np.int32(-1)
-        if byte >= 0xC0 and byte < 0xF0:
-            whole = at(characters, code_point(data, i))
-            if after_ascii and whole < AFTER_ANYTHING:
-                whole = np.int32(-1)
-        after_ascii = byte < 0x80
-        if whole >= 0:
-            put(token, n, whole & (AFTER_ANYTHING - 1))
-            i += 2 if byte < 0xE0 else 3
-            byte = np.intp(-1)
-        else:
-            put(token, n, at(byte_ids, byte))
-            i += 1
-        put(after, n, np.int32(n + 1))
-        put(before, n, np.int32(n - 1))
+        one = at(byte_ids, byte)
+        second = np.int32(-1)
+        i += 1
+        if byte < 0x80:
+            needed = KNOWN | ANYWHERE if at(characters, byte) & JOINS else KNOWN
+        elif byte >= 0xC0 and byte < 0xF0:
+            entry = at(characters, code_point(data, i - 1))
+            if entry & needed == needed:
+                one = np.int32(entry & _TOKEN)
+                second = np.int32((entry >> TOKEN_BITS) & _TOKEN) - np.int32(1)
+                i += 1 if byte < 0xE0 else 2
+                byte = np.intp(-1)
+            needed = KNOWN | ANYWHERE if entry & JOINS else KNOWN
+        if byte >= 0xF0 or one < 0:
+            needed = KNOWN | ANYWHERE
+            if one < 0:
+                continue
         if n > 0:
-            if after_byte >= 0 and byte >= 0:
-                rank = at(byte_pairs, after_byte << 8 | byte)
+            if last_byte >= 0 and byte >= 0:
+                rank = at(byte_pairs, last_byte << 8 | byte)
             else:
-                rank = find_pair(pairs, at(token, n - 1), at(token, n))
-            put(best_of, n - 1, min(rank, NEVER >> 7) << 7 | np.int32(n - 1))
-        after_byte = byte
+                rank = find_pair(pairs, at(token, n - 1), one)
+            put(best_of, n - 1, min(rank, LAST) << PLACE_BITS | np.int32(n - 1))
+        put(token, n, one)
         n += 1
+        last_byte = byte
+        if second >= 0:
+            rank = find_pair(pairs, one, second)
+            put(best_of, n - 1, min(rank, LAST) << PLACE_BITS | np.int32(n - 1))
+            put(token, n, second)
+            n += 1
+    for k in range(n):
+        put(after, k, np.int32(k + 1))
+        put(before, k, np.int32(k - 1))
     return n
 
 
@@ -168,15 +198,17 @@ def merge_large(
 
     A pair in the heap may have been changed by a merge beside it: then its rank is another.
     """
-    n = end - start
-    tokens = np.empty(n, np.int32)
+    tokens = np.empty(end - start, np.int32)
+    n = 0
+    for i in range(start, end):
+        tokens[n] = byte_ids[data[i]]
+        n += 1 if tokens[n] >= 0 else 0
     before = np.empty(n, np.int32)
     after = np.empty(n, np.int32)
     rank_at = np.empty(n, np.int32)
     heap = np.empty(2 * n + 2, np.int64)  # rank and place in one number: lowest rank, then leftmost
     size = 0
     for i in range(n):
-        tokens[i] = byte_ids[data[start + i]]
         before[i] = i - 1
         after[i] = i + 1
     for i in range(n):

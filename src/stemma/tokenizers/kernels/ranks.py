@@ -16,9 +16,12 @@ from stemma.tokenizers.kernels.merge_table import (
     find_pair,
 )
 from stemma.tokenizers.kernels.merging import (
-    AFTER_ANYTHING,
+    ANYWHERE,
+    JOINS,
+    KNOWN,
     SCRATCH,
     SMALL,
+    TOKEN_BITS,
     merge_large,
     merge_small,
 )
@@ -28,7 +31,7 @@ from stemma.tokenizers.kernels.vocabulary import find_whole
 @kernel
 def index_ranks(
     spelled: Any, offsets: Any, learned: Any, whole: Any, byte_ids: Any, pairs: Any, results: Any
-) -> Any:
+) -> None:
     """Fill the table of `find_pair` by tiktoken's rule: a pair's rank is the id its bytes spell.
 
     Many pairs may spell a token, but only one of them is ever merged into it: the bytes between two
@@ -43,14 +46,11 @@ def index_ranks(
         byte_ids: the id of each byte.
         pairs: uint64, all ones; room for twice as many pairs.
         results: 0, 1, 2, ...
-
-    Returns:
-        The tokens that lower ranks alone do not make; some of them nothing makes.
     """
     ids = np.empty(SMALL, np.int32)
     scratch = np.empty(SCRATCH, np.int32)
-    byte_pairs = np.full(1 << 16, NEVER >> 7, np.int32)
-    characters = np.full(1 << 16, -1, np.int32)
+    byte_pairs = np.full(1 << 16, NEVER, np.int32)
+    characters = np.zeros(1 << 16, np.int64)
     irregular = np.empty(learned.size, np.int32)
     n_irregular = 0
     for token in learned:
@@ -85,7 +85,6 @@ def index_ranks(
             left = find_whole(whole, spelled, offsets[token], middle, spelled, offsets)
             right = find_whole(whole, spelled, middle, offsets[token + 1], spelled, offsets)
             add_pair(pairs, left, right, token)
-    return irregular[:n_irregular]
 
 
 @kernel
@@ -115,17 +114,17 @@ def last_edge(spelled: Any, start: int, end: int, whole: Any, offsets: Any) -> i
 
 
 @kernel
-def unreachable(
+def reachable(
     candidates: Any,
     spelled: Any,
     offsets: Any,
     byte_ids: Any,
     byte_pairs: Any,
-    characters: Any,
     pairs: Any,
     results: Any,
 ) -> Any:
-    """Those of some tokens that merging does not make out of their own bytes."""
+    """Those of some tokens that merging makes out of their own bytes."""
+    characters = np.zeros(1 << 16, np.int64)  # a token may end within a character
     found = np.empty(candidates.size, np.int32)
     n_found = 0
     scratch = np.empty(SCRATCH, np.int32)
@@ -151,7 +150,7 @@ def unreachable(
             )
         else:
             n = merge_large(spelled, start, end, byte_ids, pairs, results, ids, 0)
-        if n != 1 or ids[0] != token:
+        if n == 1 and ids[0] == token:
             found[n_found] = token
             n_found += 1
     return found[:n_found]
@@ -162,30 +161,31 @@ def index_characters(
     pairs: Any,
     results: Any,
     byte_ids: Any,
-    byte_pairs: Any,
     spelled: Any,
     offsets: Any,
     characters: Any,
 ) -> None:
-    """Find the characters of two and three bytes that become one token before anything else.
+    """Find what the bytes of each character become before anything else happens to them.
 
-    The bytes of such a character are merged at ranks lower than those of all pairs that hold a part
-    of it and something outside: whatever stands beside it, they come first, and one may begin with
-    that token in place of the bytes.
+    Two bytes of a character are merged first if all pairs of one of its parts and something outside
+    have higher ranks; so are its parts then, until one of these pairs may come first. In UTF-8 what
+    follows a character begins with no byte of the kind that goes on with one. What precedes it is
+    whole, and few characters are the end of a token that merges with the beginning of another
+    character: those have the flag ``JOINS``.
 
     Args:
         pairs: see `find_pair`.
         results: the token that each merge makes.
-        byte_ids: the token of each byte.
-        byte_pairs: see `merge_small`.
+        byte_ids: the token of each byte, or -1.
         spelled: the bytes of all tokens.
         offsets: where each token begins in ``spelled``.
-        characters: int32 of 65,536; the token of each such character is written here, -1 for
-            others. ``AFTER_ANYTHING`` is added if ASCII may stand before it as well.
+        characters: int64 of 65,536 zeros; filled with entries as `place_tokens` reads them.
     """
+    for byte in range(0x80, 0xF5):
+        if byte_ids[byte] < 0 and byte & 0xFE != 0xC0:
+            return  # a character's parts may then become neighbours of others'
     n_tokens = offsets.size - 1
-    from_left = np.full(n_tokens, NEVER, np.int32)  # merged with what ends in no ASCII before it
-    from_ascii = np.full(n_tokens, NEVER, np.int32)
+    from_left = np.full(n_tokens, NEVER, np.int32)
     from_right = np.full(n_tokens, NEVER, np.int32)
     low = (np.uint64(1) << WIDE_ID_BITS) - np.uint64(1)
     for entry in pairs[SIEVE:]:
@@ -194,14 +194,15 @@ def index_characters(
         left = np.intp(entry >> (WIDE_ID_BITS + WIDE_ID_BITS))
         right = np.intp(entry >> WIDE_ID_BITS & low)
         rank = np.int32(entry & low)
-        from_right[left] = min(from_right[left], rank)
-        if spelled[offsets[left + 1] - 1] < 0x80:
-            from_ascii[right] = min(from_ascii[right], rank)
-        else:
-            from_left[right] = min(from_left[right], rank)
+        from_left[right] = min(from_left[right], rank)
+        byte = spelled[offsets[right]]
+        if byte < 0x80 or byte >= 0xC0:
+            from_right[left] = min(from_right[left], rank)
+            whole = 1 if byte < 0xC0 else 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            if offsets[right + 1] - offsets[right] < whole:
+                mark_joining(spelled, offsets[left], offsets[left + 1], characters)
     parts = np.empty(3, np.int32)
     for code in range(0x80, 0x10000):
-        characters[code] = -1
         if code < 0x800:
             n = 2
             parts[0], parts[1] = byte_ids[0xC0 | code >> 6], byte_ids[0x80 | code & 0x3F]
@@ -209,23 +210,45 @@ def index_characters(
             n = 3
             parts[0], parts[1] = byte_ids[0xE0 | code >> 12], byte_ids[0x80 | code >> 6 & 0x3F]
             parts[2] = byte_ids[0x80 | code & 0x3F]
-        highest = np.int32(-1)
-        outside = NEVER
-        ascii_before = NEVER
+        if parts[0] < 0:
+            continue
+        anywhere = True
         while n > 1:
-            outside = min(outside, from_left[parts[0]], from_right[parts[n - 1]])
-            ascii_before = min(ascii_before, from_ascii[parts[0]])
             best, place = find_pair(pairs, parts[0], parts[1]), 0
             if n == 3:
                 other = find_pair(pairs, parts[1], parts[2])
                 if other < best:
                     best, place = other, 1
-            if best == NEVER:
+            if best == NEVER or best >= from_right[parts[n - 1]]:
                 break
-            highest = max(highest, best)
+            anywhere = anywhere and best < from_left[parts[0]]
             parts[place] = results[best]
             if place == 0 and n == 3:
                 parts[1] = parts[2]
             n -= 1
-        if n == 1 and highest < outside:
-            characters[code] = parts[0] + (AFTER_ANYTHING if highest < ascii_before else 0)
+        if n < 3:
+            second = np.int64(parts[1]) + 1 if n == 2 else np.int64(0)
+            entry = np.int64(parts[0]) | second << TOKEN_BITS | KNOWN
+            characters[code] |= entry | ANYWHERE if anywhere else entry
+
+
+@kernel
+def mark_joining(spelled: Any, start: int, end: int, characters: Any) -> None:
+    """Set ``JOINS`` for the characters that the bytes ``start:end`` may be the end of."""
+    code = np.intp(0)
+    n_bits = 0
+    i = end - 1
+    while i >= start and spelled[i] >= 0x80 and spelled[i] < 0xC0:
+        code |= np.intp(spelled[i] & 0x3F) << n_bits
+        n_bits += 6
+        i -= 1
+    if i >= start:
+        if n_bits == 0 and spelled[i] < 0x80:
+            characters[spelled[i]] |= JOINS
+        elif n_bits == 6 and spelled[i] >= 0xC0 and spelled[i] < 0xE0:
+            characters[np.intp(spelled[i] & 0x1F) << 6 | code] |= JOINS
+        elif n_bits == 12 and spelled[i] >= 0xE0 and spelled[i] < 0xF0:
+            characters[np.intp(spelled[i] & 0x0F) << 12 | code] |= JOINS
+    elif n_bits <= 12:
+        for rest in range(0x10000 >> n_bits):
+            characters[rest << n_bits | code] |= JOINS

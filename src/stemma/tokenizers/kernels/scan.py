@@ -26,7 +26,9 @@ def code_point(data: Any, i: int) -> int:
 
 
 @kernel
-def word_ends(data: Any, limits: Any, kinds: Any, machine: Any, fast: Any, ends: Any) -> int:
+def word_ends(
+    data: Any, limits: Any, kinds: Any, machine: Any, fast: Any, double: Any, ends: Any
+) -> int:
     """Fill ``ends`` with the ends of the words of several stretches of text.
 
     What the pattern finds nothing in is a word too, up to the next word that it finds.
@@ -37,6 +39,7 @@ def word_ends(data: Any, limits: Any, kinds: Any, machine: Any, fast: Any, ends:
         kinds: the kind of each code point, uint8.
         machine: see `scan.tables.Tables`.
         fast: see `scan.tables.Tables`; of one element if there is no such table.
+        double: see `scan.tables.Tables`.
         ends: int32, with room for one word a byte, and one more.
 
     Returns:
@@ -45,6 +48,9 @@ def word_ends(data: Any, limits: Any, kinds: Any, machine: Any, fast: Any, ends:
     if fast.size == 1:
         return _with_failures(data, limits, kinds, machine, ends)
     width = np.intp(at(fast, 0))
+    shift = 0
+    while 1 << shift < width:
+        shift += 1
     n = 0
     start = 0
     for limit in limits:
@@ -52,6 +58,25 @@ def word_ends(data: Any, limits: Any, kinds: Any, machine: Any, fast: Any, ends:
         state = width
         while True:
             while i < limit:
+                both = state << shift
+                while i + 1 < limit:
+                    byte, second = np.intp(at(data, i)), np.intp(at(data, i + 1))
+                    if (byte | second) >= 0x80:
+                        break
+                    two = np.intp(at(kinds, byte)) << shift | np.intp(at(kinds, second))
+                    step = at(double, 1 + both + two)
+                    if step & 4:
+                        break
+                    # Written in any case, kept only if a word ends here: no branch to mispredict.
+                    put(ends, n, np.int32(i))
+                    n += step & 1
+                    put(ends, n, np.int32(i + 1))
+                    n += step >> 1 & 1
+                    both = np.intp(step >> 3)
+                    i += 2
+                state = both >> shift
+                if i >= limit:
+                    continue
                 byte = at(data, i)
                 if byte < 0x80:
                     step = at(fast, 1 + state + at(kinds, byte))
@@ -59,7 +84,6 @@ def word_ends(data: Any, limits: Any, kinds: Any, machine: Any, fast: Any, ends:
                 else:
                     size = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
                     step = at(fast, 1 + state + at(kinds, code_point(data, i)))
-                # Written in any case and kept only if a word ends here: no branch to mispredict.
                 put(ends, n, np.int32(i))
                 n += step & 1
                 state = np.intp(step >> 2)

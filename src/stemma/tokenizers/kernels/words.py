@@ -60,7 +60,7 @@ def encode_words(
         characters: see `index_characters`.
         pairs: see `find_pair`.
         results: the token that each merge makes, int32.
-        whole: hash table of the tokens that only a word as a whole gives; empty if there are none.
+        whole: hash table of the tokens that a word of their bytes becomes, see `find_whole`.
         spelled: the bytes of all tokens, one after another, uint8.
         offsets: where each token begins in ``spelled``, int64.
         cache: entries, int32, ``ENTRY`` numbers each; their number is a power of two.
@@ -99,9 +99,7 @@ def encode_words(
                         hit = True
                         break
             if not hit:
-                token = np.int32(-1)
-                if whole.size > 0:
-                    token = find_whole(whole, data, start, end, spelled, offsets)
+                token = find_whole(whole, data, start, end, spelled, offsets)
                 if token >= 0:
                     put(ids, n, np.int32(token))
                     count = 1

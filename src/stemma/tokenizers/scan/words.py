@@ -86,7 +86,8 @@ class WordSplitter:
                 limits = _ends_by_search(data, limits, pattern)
                 continue
             ends = room.take(int(limits[-1]) + 1 if limits.size else 1)
-            n = word_ends(data, limits, tables.kinds, tables.machine, tables.fast, ends)
+            own = (tables.kinds, tables.machine, tables.fast, tables.double)
+            n = word_ends(data, limits, *own, ends)
             limits = ends[:n]
         return limits
 
