@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers.rows import Spans, concatenate, original_spans
+from stemma.tokenizers.rows import Spans, as_row, concatenate, original_spans
 from stemma.tokenizers.special import (
     END_OF_TEXT,
     AddedToken,
@@ -287,7 +287,7 @@ class Tokenizer(ABC):
             row = self._checked(ids)
             ids = row[~np.isin(row, list(self._added.special.values()))]
         try:
-            return self.decode_bytes(ids).decode(errors=errors)
+            return str(self._decoded(ids), "utf-8", errors)
         except UnicodeDecodeError as error:
             raise TokenizerError(
                 f"the ids do not spell UTF-8: byte 0x{error.object[error.start]:02x} "
@@ -304,6 +304,10 @@ class Tokenizer(ABC):
         row: list[int] = self._checked(ids).tolist()
         return b"".join(map(self._spellings.__getitem__, row))
 
+    def _decoded(self, ids: Iterable[int]) -> bytes | memoryview:
+        """`decode_bytes`, in whatever memory it is at hand."""
+        return self.decode_bytes(ids)
+
     def token_bytes(self, id_: int) -> bytes:
         """The bytes of one id: never empty; those of a special token are its name.
 
@@ -318,7 +322,7 @@ class Tokenizer(ABC):
 
     def _checked(self, ids: Iterable[int]) -> NDArray[np.integer[Any]]:
         """The ids as one row, all of them of the vocabulary."""
-        row = np.asarray(ids if isinstance(ids, Sequence | np.ndarray) else list(ids))
+        row = as_row(ids)
         if row.ndim != 1 or (row.size and row.dtype.kind not in "iu"):
             raise TokenizerError(f"ids must be one row of integers, got {row.dtype} {row.shape}")
         if not row.size:

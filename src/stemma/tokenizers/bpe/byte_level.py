@@ -269,6 +269,9 @@ class ByteLevelBPE(Tokenizer):
         Raises:
             TokenizerError: if ``ids`` is not a row of integers or one is outside the vocabulary.
         """
+        return bytes(self._decoded(ids))
+
+    def _decoded(self, ids: Iterable[int]) -> bytes | memoryview:
         row = self._checked(ids)
         if self._compilable and kernels.worth(row.size):
             return self._compiled.decode(row.astype(np.int32, copy=False))

@@ -171,12 +171,12 @@ class CompiledBPE:
         left, right = filled[order] >> (2 * bits), filled[order] >> bits & low
         return list(zip(left.tolist(), right.tolist(), strict=True))
 
-    def decode(self, ids: NDArray[np.int32]) -> bytes:
+    def decode(self, ids: NDArray[np.int32]) -> memoryview:
         """The bytes of ids, one after another; all of them must be of the vocabulary."""
-        n_bytes = int((self._offsets[ids + 1] - self._offsets[ids]).sum())
+        n_bytes = self._tokens.joined_size(ids, self._offsets)
         joined = np.empty(n_bytes + len(PADDING), np.uint8)
         self._tokens.join_tokens(ids, self._spelled, self._offsets, joined)
-        return joined[:n_bytes].tobytes()
+        return joined[:n_bytes].data
 
 
 SEGMENT = 1 << 18
