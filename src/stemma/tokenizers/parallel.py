@@ -34,18 +34,26 @@ def encode_batch(
 ) -> list[NDArray[np.int32]]:
     """`Tokenizer.encode_batch`, without the template."""
     rows = list(check_documents(texts))
-    for i, text in enumerate(rows):
+    try:
+        groups = _even_groups(rows, _threads(threads))
+        if len(groups) < 2:
+            found = [tokenizer._encode_texts(group, allowed) for group in groups]
+        else:
+            with ThreadPoolExecutor(len(groups)) as pool:
+                found = list(pool.map(lambda one: tokenizer._encode_texts(one, allowed), groups))
+    except (TokenizerError, TypeError):
+        _name_the_text(rows)
+        raise
+    return [row for group in found for row in group]
+
+
+def _name_the_text(texts: Sequence[str]) -> None:
+    """An error that says which of several texts is none, or cannot be encoded."""
+    for i, text in enumerate(texts):
         try:
             check_text(text)
         except TokenizerError as error:
             raise TokenizerError(error.what, where=f"text {i}", cure=error.cure) from None
-    groups = _even_groups(rows, _threads(threads))
-    if len(groups) < 2:
-        found = [tokenizer._encode_texts(group, allowed) for group in groups]
-    else:
-        with ThreadPoolExecutor(len(groups)) as pool:
-            found = list(pool.map(lambda group: tokenizer._encode_texts(group, allowed), groups))
-    return [row for group in found for row in group]
 
 
 def encode_chunks(

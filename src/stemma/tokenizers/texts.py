@@ -14,11 +14,20 @@ def check_text(text: str) -> None:
     Raises:
         TokenizerError: naming the position of the first.
     """
+    if not isinstance(text, str) or not text.isascii():
+        utf8(text)
+
+
+def utf8(text: str) -> bytes:
+    """The UTF-8 bytes of a text.
+
+    Raises:
+        TokenizerError: see `check_text`.
+    """
     if not isinstance(text, str):
         raise TokenizerError(f"a text must be a str, got {type(text).__name__}")
     try:
-        if not text.isascii():
-            text.encode()
+        return text.encode()
     except UnicodeEncodeError as error:
         raise TokenizerError(
             f"the text holds a lone surrogate, U+{ord(text[error.start]):04X}, "

@@ -104,15 +104,24 @@ class Tokenizer(ABC):
             TokenizerError: if ``text`` holds half a surrogate pair (which no UTF-8 file can hold),
                 if ``allowed_special`` names an unknown token, or if the family cannot spell it.
         """
-        check_text(text)
+        ids = self._encode_texts([text], allowed_special)[0]
+        return self.template.apply(ids) if add_special_tokens and self.template else ids
+
+    def _encode_texts(
+        self, texts: Sequence[str], allowed_special: AllowedSpecial
+    ) -> list[NDArray[np.int32]]:
+        """Ids of each text; families that can do better with several at once override it."""
         names = self._added.allowed(allowed_special)
-        ids = concatenate(
+        return [self._encode_text(text, names) for text in texts]
+
+    def _encode_text(self, text: str, names: frozenset[str]) -> NDArray[np.int32]:
+        check_text(text)
+        return concatenate(
             self._encode_normalized(part, names, at_start=start == 0)
             if isinstance(part, str)
             else [part]
             for part, start, _ in self._added.split(text, names)
         )
-        return self.template.apply(ids) if add_special_tokens and self.template else ids
 
     def _encode_normalized(
         self, text: str, names: frozenset[str], *, at_start: bool
@@ -183,12 +192,6 @@ class Tokenizer(ABC):
         The ids of the two parts, joined, must be those of the whole. 0 if no such place is known.
         """
         return 0
-
-    def _encode_texts(
-        self, texts: Sequence[str], allowed_special: AllowedSpecial
-    ) -> list[NDArray[np.int32]]:
-        """Ids of each text; families that can do better with several at once override it."""
-        return [self.encode(text, allowed_special=allowed_special) for text in texts]
 
     @abstractmethod
     def _encode_part(self, text: str, *, at_start: bool) -> Sequence[int] | NDArray[np.int32]:
