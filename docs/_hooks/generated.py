@@ -3,7 +3,8 @@
 - `<!-- help: stemma quickstart -->` becomes the output of `stemma quickstart --help`;
 - `<!-- recipe: quickstart -->` the shipped recipe;
 - `<!-- run: stemma tokenizer show "Hi" -->` the command and its output;
-- `<!-- code: stemma.tokenizers.bpe.merge merge_word -->` the function as it stands.
+- `<!-- code: stemma.tokenizers.bpe.merge merge_word -->` the function as it stands
+  (`Class.method` as well).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import shlex
 import subprocess
 import sys
 from importlib import import_module
+from operator import attrgetter
+from textwrap import dedent
 from typing import Any
 
 MARKER = re.compile(r"<!-- (help|recipe|run|code): (.+?) -->")
@@ -33,8 +36,8 @@ def _block(kind: str, what: str) -> str:
     if kind == "run":
         return f"```console\n$ {what}\n{_stemma(*shlex.split(what)[1:])}\n```"
     module, name = what.split()
-    source = inspect.getsource(getattr(import_module(module), name))
-    return f"```python\n{source.strip()}\n```"
+    source = inspect.getsource(attrgetter(name)(import_module(module)))
+    return f"```python\n{dedent(source).strip()}\n```"
 
 
 def _stemma(*arguments: str) -> str:
