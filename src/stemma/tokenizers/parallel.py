@@ -127,11 +127,8 @@ def _even_groups(texts: Sequence[str], n_groups: int) -> list[Sequence[str]]:
     """Neighbouring texts in up to ``n_groups`` groups of about the same length, none small."""
     total = sum(map(len, texts))
     n_groups = max(min(n_groups, len(texts), total // LEAST_FOR_A_THREAD), 1)
-    groups: list[Sequence[str]] = []
-    start = done = 0
-    for i, text in enumerate(texts):
-        done += len(text)
-        if done >= total * (len(groups) + 1) / n_groups and len(groups) < n_groups - 1:
-            groups.append(texts[start : i + 1])
-            start = i + 1
-    return [*groups, texts[start:]]
+    if n_groups == 1:
+        return [texts]
+    done = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
+    ends = np.searchsorted(done, total * np.arange(1, n_groups) / n_groups) + 1
+    return [texts[start:end] for start, end in pairwise([0, *ends.tolist(), len(texts)])]

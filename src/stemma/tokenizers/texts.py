@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from stemma.errors import TokenizerError
@@ -36,6 +36,14 @@ def utf8(text: str) -> bytes:
         ) from None
 
 
+def all_utf8(texts: Sequence[str]) -> list[bytes]:
+    """`utf8` of each text."""
+    try:
+        return list(map(str.encode, texts))
+    except (TypeError, UnicodeEncodeError):
+        return [utf8(text) for text in texts]
+
+
 def check_documents(documents: Path | Iterable[str | Path]) -> Iterable[str]:
     """The texts; those of files, named by their paths, in pieces.
 
@@ -43,6 +51,8 @@ def check_documents(documents: Path | Iterable[str | Path]) -> Iterable[str]:
         TokenizerError: for one string where several texts are meant: it would be read letter by
             letter. While reading: if a file cannot be read, or is not UTF-8.
     """
+    if isinstance(documents, list) and set(map(type, documents)) <= {str}:
+        return documents
     if isinstance(documents, str | bytes):
         raise TokenizerError("documents must be an iterable of texts", cure="Give [text].")
     return _texts([documents] if isinstance(documents, Path) else documents)

@@ -33,7 +33,7 @@ from stemma.tokenizers.rows import Spans
 from stemma.tokenizers.scan.patterns import Rule
 from stemma.tokenizers.scan.words import splitter
 from stemma.tokenizers.special import END_OF_TEXT, AddedToken, AllowedSpecial
-from stemma.tokenizers.texts import utf8
+from stemma.tokenizers.texts import all_utf8
 from stemma.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ class ByteLevelBPE(Tokenizer):
             or not kernels.worth(sum(map(len, texts)))
         ):
             return super()._encode_texts(texts, allowed_special)
-        return self._compiled.encode_texts([utf8(text) for text in texts])
+        return self._compiled.encode_texts(all_utf8(texts))
 
     def _cut(self, text: str, before: int) -> int:
         """Where a word ends in any case; before a normal form is made, only within ASCII.

@@ -13,6 +13,7 @@ import numpy as np
 from stemma.tokenizers.kernels import kernel
 from stemma.tokenizers.kernels.double_array import BASE_SHIFT, ENDS, TAKEN
 from stemma.tokenizers.kernels.memory import at, load_8_bytes, put, store_8_bytes
+from stemma.tokenizers.kernels.scan import code_point
 
 DUMMY_PREFIX, REMOVE_EXTRA, ESCAPE, SUFFIX = 1, 2, 4, 8
 """The bits of ``flags``."""
@@ -20,6 +21,9 @@ DUMMY_PREFIX, REMOVE_EXTRA, ESCAPE, SUFFIX = 1, 2, 4, 8
 SPACE = 0x20
 SLOWLY, PLAIN, PLAIN_SPACE = 0, 1, 2
 """What is known of a byte: see `normalize`."""
+
+CHANGES, BEGINS, FOLLOWS = 1, 2, 4
+"""What is known of a character: see `normalize`."""
 
 _LABEL = np.uint32(0x800000FF)
 _VALUE = np.uint32(0x7FFFFFFF)
@@ -39,18 +43,20 @@ def normalize(data: Any, start: int, end: int, rules: Any, out: Any) -> tuple[An
         data: UTF-8 bytes.
         start: where the text begins.
         end: where it ends.
-        rules: five things. For each byte whether it stays as it is before an ASCII byte and at the
+        rules: six things. For each byte whether it stays as it is before an ASCII byte and at the
             end (``PLAIN``), or becomes a space there (``PLAIN_SPACE``); the last number, for a byte
             that no UTF-8 has, is ``PLAIN`` if all printable ASCII characters stay. The character
             map's array, as Darts-clone packs it, of zeros if there is none; and what it writes,
-            each ended by a zero byte. The cells of a `double_array` of the user-defined tokens. And
-            the bits that say what becomes of spaces.
+            each ended by a zero byte. The cells of a `double_array` of the user-defined tokens. The
+            bits that say what becomes of spaces. And for each character of the first plane whether
+            it may be changed whatever stands beside it (``CHANGES``), and whether it is the first
+            or the second character of a string that is changed (``BEGINS``, ``FOLLOWS``).
         out: room for the result.
 
     Returns:
         ``out``, or a larger array in its place; and the number of bytes written.
     """
-    known, units, strings, whole, flags = rules
+    known, units, strings, whole, flags, characters = rules
     remove, escape = flags & REMOVE_EXTRA != 0, flags & ESCAPE != 0
     i = _skip_spaces(data, start, end, units, strings, whole) if remove else np.intp(start)
     n = np.intp(0)
@@ -62,7 +68,9 @@ def normalize(data: Any, start: int, end: int, rules: Any, out: Any) -> tuple[An
     while i < end:
         if n + _ROOM > out.size:
             out = _larger(out, n)
-        i, n, after_space = _copy_plain(data, i, end, known, remove, after_space, out, n)
+        i, n, after_space = _copy_plain(
+            data, i, end, known, characters, remove, after_space, out, n
+        )
         if i == end or n + _ROOM > out.size:
             continue
         size, place = _match(data, i, end, units, whole)
@@ -105,6 +113,7 @@ def _copy_plain(
     i: int,
     end: int,
     known: Any,
+    characters: Any,
     remove: bool,
     after_space: bool,
     out: Any,
@@ -132,8 +141,19 @@ def _copy_plain(
                 continue
         stop = min(end, i + 8)
         while i < stop:
-            kind = at(known, at(data, i))
-            if kind == SLOWLY or (i + 1 < end and at(data, i + 1) >= 0x80):
+            lead = at(data, i)
+            if lead >= 0x80:
+                size = _plain_size(data, i, end, characters)
+                if size == 0:
+                    return i, n, after_space
+                store_8_bytes(out, n, load_8_bytes(data, i))
+                n += size
+                i += size
+                after_space = False
+                continue
+            kind = at(known, lead)
+            beyond = i + 1 < end and at(data, i + 1) >= 0x80
+            if kind == SLOWLY or (beyond and _may_follow(data, i + 1, end, characters)):
                 return i, n, after_space
             if kind == PLAIN:
                 put(out, n, at(data, i))
@@ -147,6 +167,30 @@ def _copy_plain(
         if i == end:
             break
     return i, n, after_space
+
+
+@kernel
+def _plain_size(data: Any, i: int, end: int, characters: Any) -> np.intp:
+    """The bytes of a character beyond ASCII that stays as it is; 0 if that is not certain."""
+    lead = at(data, i)
+    if lead >= 0xF0:
+        return np.intp(0)
+    size = np.intp(2) if lead < 0xE0 else np.intp(3)
+    what = at(characters, code_point(data, i))
+    if what & CHANGES or (what & BEGINS and _may_follow(data, i + size, end, characters)):
+        return np.intp(0)
+    return size
+
+
+@kernel
+def _may_follow(data: Any, i: int, end: int, characters: Any) -> bool:
+    """Whether the character at ``i`` may be the second of a string that is changed."""
+    if i >= end:
+        return False
+    lead = at(data, i)
+    if lead < 0x80 or lead >= 0xF0:
+        return lead >= 0xF0 or at(characters, np.intp(lead)) & FOLLOWS != 0
+    return at(characters, code_point(data, i)) & FOLLOWS != 0
 
 
 @kernel

@@ -164,8 +164,6 @@ class SentencePieceTokenizer(Tokenizer):
     ) -> list[NDArray[np.int32]]:
         plain = not self._added.allowed(allowed_special)
         if plain and worth(sum(map(len, texts))) and self._fast is not None:
-            for text in texts:
-                check_text(text)
             return self._fast(texts)
         return super()._encode_texts(texts, allowed_special)
 

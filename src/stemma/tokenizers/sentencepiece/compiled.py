@@ -20,6 +20,7 @@ from stemma.tokenizers.kernels import (
 )
 from stemma.tokenizers.sentencepiece.base import FOUND_IN_TEXT, Kind, SentencePieceTokenizer
 from stemma.tokenizers.sentencepiece.normalizer import SPACE, SentencePieceNormalizer
+from stemma.tokenizers.texts import all_utf8
 
 if TYPE_CHECKING:
     from stemma.tokenizers.unigram.model import UnigramModel
@@ -53,10 +54,9 @@ class TextEncoder:
 
     def __call__(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
         """The ids of each text."""
-        joined = "".join(texts)
-        sizes = map(len, texts if joined.isascii() else map(str.encode, texts))
-        data = np.frombuffer(joined.encode() + _READ_BEYOND, np.uint8)
-        limits = np.cumsum([0, *sizes])
+        rows = all_utf8(texts)
+        data = np.frombuffer(b"".join([*rows, _READ_BEYOND]), np.uint8)
+        limits = np.cumsum([0, *map(len, rows)])
         try:
             table = self._tables.pop()
         except IndexError:
@@ -176,7 +176,23 @@ def normalizer_arrays(normalizer: SentencePieceNormalizer) -> tuple[Any, ...]:
         | spm_normalize.ESCAPE * spaces.escape
         | spm_normalize.SUFFIX * spaces.suffix
     )
-    return _known_bytes(normalizer, units), units, strings, whole, flags
+    known = _known_bytes(normalizer, units)
+    return known, units, strings, whole, flags, _known_characters(normalizer)
+
+
+def _known_characters(normalizer: SentencePieceNormalizer) -> NDArray[np.uint8]:
+    """What is known of each character of the first plane, as bits of `spm_normalize`."""
+    known = np.zeros(1 << 16, np.uint8)
+    found = normalizer.charsmap.characters
+    begins = [ord(text[0]) for text in normalizer.user_defined]
+    for codes, bit in (
+        (found.single, spm_normalize.CHANGES),
+        (found.first, spm_normalize.BEGINS),
+        (found.second, spm_normalize.FOLLOWS),
+        (np.array([*begins, ord(SPACE)]), spm_normalize.CHANGES),
+    ):
+        known[codes[codes < known.size]] |= bit
+    return known
 
 
 def _known_bytes(

@@ -61,6 +61,14 @@ class Match(NamedTuple):
     new: str
 
 
+class Characters(NamedTuple):
+    """Code points that are a string of a map, and those that are a string's first or second."""
+
+    single: NDArray[np.int64]
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+
+
 @dataclass(frozen=True)
 class CharsMap:
     """A precompiled map.
@@ -173,18 +181,25 @@ class CharsMap:
         return self.data[4 + _trie_bytes(self.data) :]
 
     @cached_property
+    def characters(self) -> Characters:
+        """Which characters the map knows, and where in its strings."""
+        if not self.data:
+            return Characters(*[np.zeros(0, np.int64)] * 3)
+        children = _Children(self._array)
+        first, nodes = children.characters(np.zeros(1, np.int64))
+        second, _ = children.characters(nodes)
+        return Characters(first[self._array[nodes] & _ENDS != 0], first, second)
+
+    @cached_property
     def _singles(self) -> re.Pattern[str]:
         """Characters that the map may change, whatever stands beside them."""
-        codes, nodes = _Children(self._array).characters(np.zeros(1, np.int64))
-        return re.compile(_class_of(codes[self._array[nodes] & _ENDS != 0]))
+        return re.compile(_class_of(self.characters.single))
 
     @cached_property
     def _candidates(self) -> re.Pattern[str]:
         """Where a string of the map may begin, judged by its first two characters."""
-        children = _Children(self._array)
-        codes, nodes = children.characters(np.zeros(1, np.int64))
-        second, _ = children.characters(nodes)
-        return re.compile(f"{self._singles.pattern}|{_class_of(codes)}(?={_class_of(second)})")
+        first, second = _class_of(self.characters.first), _class_of(self.characters.second)
+        return re.compile(f"{self._singles.pattern}|{first}(?={second})")
 
 
 class _Children:
