@@ -15,7 +15,7 @@ from functools import cache
 from typing import Literal
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers.unicode.classes import contains, ranges
+from stemma.tokenizers.unicode.classes import characters, contains, ranges
 
 END_OF_TEXT = "<|endoftext|>"
 """The mark between two documents."""
@@ -124,6 +124,10 @@ class AddedTokens:
         if done < len(text):
             yield text[done:], done, len(text)
 
+    def in_normalized(self, names: frozenset[str]) -> bool:
+        """Whether one of ``names`` is sought in the normalised text."""
+        return self._pattern(names, True) is not None
+
     def _pattern(self, names: frozenset[str], normalized: bool) -> re.Pattern[str] | None:
         key = (names, normalized)
         if key not in self._patterns:
@@ -136,7 +140,7 @@ class AddedTokens:
 
 @cache
 def _spaces() -> frozenset[str]:
-    return frozenset(chr(c) for low, high in ranges("White_Space") for c in range(low, high + 1))
+    return characters(ranges("White_Space"))
 
 
 def _is_word(character: str) -> bool:

@@ -48,10 +48,16 @@ def digits() -> str:
 
 @cache
 def punctuation() -> str:
+    """Punctuation, see `punctuation_ranges`."""
+    return in_brackets(punctuation_ranges())
+
+
+@cache
+def punctuation_ranges() -> tuple[Range, ...]:
     """What ASCII calls punctuation (``$`` and ``^`` too), and what Unicode 8 did."""
     later = [_range(part) for part in _PUNCTUATION_SINCE_UNICODE_9.split()]
     old = intersection(ranges("P"), complement(later))
-    return in_brackets(union(old, _ASCII_PUNCTUATION, _PUNCTUATION_BEFORE_UNICODE_9))
+    return union(old, _ASCII_PUNCTUATION, _PUNCTUATION_BEFORE_UNICODE_9)
 
 
 def _range(part: str) -> Range:

@@ -98,6 +98,11 @@ def contains(members: Sequence[Range], code: int) -> bool:
     return i > 0 and code <= members[i - 1][1]
 
 
+def characters(members: Iterable[Range]) -> frozenset[str]:
+    """The characters of ranges, one by one."""
+    return frozenset(chr(code) for first, last in members for code in range(first, last + 1))
+
+
 @cache
 def scripts() -> tuple[str, ...]:
     """The names of all scripts."""

@@ -8,15 +8,21 @@ section 4.1; Devlin et al. 2018, arXiv:1810.04805).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stemma.errors import TokenizerError
-from stemma.tokenizers.special import AddedToken
+from stemma.tokenizers import kernels
+from stemma.tokenizers.special import AddedToken, AllowedSpecial
 from stemma.tokenizers.steps import decoders
 from stemma.tokenizers.steps.normalizers import BertNormalizer
 from stemma.tokenizers.steps.pre_tokenizers import BertPreTokenizer
 from stemma.tokenizers.steps.template import Special, Template, Text
+from stemma.tokenizers.texts import check_text
 from stemma.tokenizers.vocabulary import ids_of
 from stemma.tokenizers.wordwise import Decoder, PreTokenizer, WordwiseTokenizer
 from stemma.tokenizers.wordwise_json import wordwise_json
@@ -24,6 +30,7 @@ from stemma.tokenizers.wordwise_json import wordwise_json
 if TYPE_CHECKING:
     from stemma.tokenizers.bpe.train import Progress
     from stemma.tokenizers.steps.normalizers import Normalizer
+    from stemma.tokenizers.wordpiece.compiled import CompiledWordPiece
     from stemma.tokenizers.wordpiece.train import Score
 
 UNKNOWN = "[UNK]"
@@ -84,6 +91,7 @@ class WordPiece(WordwiseTokenizer):
         self._unknown_id = ids.get(unknown)
         for name in self.special_tokens:
             del ids[name]
+        self._ids = ids
         self._first = PieceTable(ids)
         self._next = PieceTable(
             {
@@ -211,10 +219,52 @@ class WordPiece(WordwiseTokenizer):
 
     def _cut(self, text: str, before: int) -> int:
         """Before a space: no step of BERT's looks over it."""
-        bert = isinstance(self.normalizer, BertNormalizer | None) and isinstance(
+        return max(text.rfind(" ", 0, before + 1), 0) if self._as_bert else 0
+
+    @cached_property
+    def _as_bert(self) -> bool:
+        """Whether a text is normalised and cut in BERT's way: what the kernel knows."""
+        return isinstance(self.normalizer, BertNormalizer | None) and isinstance(
             self.pre_tokenizer, BertPreTokenizer
         )
-        return max(text.rfind(" ", 0, before + 1), 0) if bert else 0
+
+    @cached_property
+    def _compiled(self) -> CompiledWordPiece:
+        from stemma.tokenizers.wordpiece.compiled import CompiledWordPiece, Vocabulary
+
+        return CompiledWordPiece(
+            Vocabulary(self._ids, self.continuing_prefix, self._unknown_id, self.max_characters),
+            self.normalizer if isinstance(self.normalizer, BertNormalizer) else None,
+            self._encode_readably,
+        )
+
+    def _encode_readably(self, text: str) -> list[int]:
+        normalized = text if self.normalizer is None else self.normalizer(text)
+        return self._encode_part(normalized, at_start=True)
+
+    def _encode_normalized(
+        self, text: str, names: frozenset[str], *, at_start: bool
+    ) -> NDArray[np.int32]:
+        if self._is_compiled(len(text), names):
+            return self._compiled.encode(text.encode())
+        return super()._encode_normalized(text, names, at_start=at_start)
+
+    def _encode_texts(
+        self, texts: Sequence[str], allowed_special: AllowedSpecial
+    ) -> list[NDArray[np.int32]]:
+        """Texts in which nothing has to be looked for first go to the kernel together."""
+        names = self._added.allowed(allowed_special)
+        if names or not self._is_compiled(sum(map(len, texts)), names):
+            return super()._encode_texts(texts, allowed_special)
+        for text in texts:
+            check_text(text)
+        return self._compiled.encode_texts([text.encode() for text in texts])
+
+    def _is_compiled(self, n_characters: int, names: frozenset[str]) -> bool:
+        """Whether the kernel does the work; added tokens in normalised text are not its matter."""
+        return (
+            self._as_bert and not self._added.in_normalized(names) and kernels.worth(n_characters)
+        )
 
     def to_json(self) -> dict[str, Any]:
         """A WordPiece model with what stands around it."""
