@@ -50,6 +50,35 @@ def test_normalised_tokens_are_sought_apart() -> None:
     assert parts(added, "ab", normalized=True) == [1, "b"]
 
 
+def test_a_token_that_may_not_stand_somewhere_is_text_there() -> None:
+    """Then a shorter one that begins there is asked about, and then what begins within it."""
+    added = plain({"<|a|>": 7, "<|a|><|b|>": 8, "|>": 9})
+    asked: list[tuple[str, int, int]] = []
+
+    def accept(token: AddedToken, start: int, end: int) -> bool:
+        asked.append((token.content, start, end))
+        return token.id == 9
+
+    found = list(added.split("x<|a|><|b|>", added.allowed("all"), accept=accept))
+    assert found == [("x<|a", 0, 4), (9, 4, 6), ("<|b", 6, 9), (9, 9, 11)]
+    assert asked == [("<|a|><|b|>", 1, 11), ("<|a|>", 1, 6), ("|>", 4, 6), ("|>", 9, 11)]
+    names = added.allowed(["<|a|><|b|>"])
+    assert [p for p, _, _ in added.split("<|a|><|b|>", names, accept=lambda *_: False)] == [
+        "<|a|><|b|>"
+    ]
+
+
+def test_both_kinds_are_found_at_once_and_alone_words_only_alone() -> None:
+    added = AddedTokens([AddedToken("a", 1, normalized=True), AddedToken("b", 2, single_word=True)])
+    names = added.allowed("all")
+    found = [part for part, _, _ in added.split("b abb", names, normalized=None)]
+    assert found == [2, " ", 1, "bb"]
+    asked: list[int] = []
+    accept = lambda token, start, end: asked.append(start) or True  # noqa: E731
+    again = [part for part, _, _ in added.split("b abb", names, normalized=None, accept=accept)]
+    assert (again, asked) == (found, [0, 2])
+
+
 def test_tokens_are_found_as_the_tokenizers_library_finds_them() -> None:
     """A tokenizer of single characters, with added tokens of all kinds, on random text."""
     generator = random.Random(3)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import tokenizers
 from stemma.errors import TokenizerError
+from stemma.tokenizers.steps import decoders
 from stemma.tokenizers.steps.pre_tokenizers import WhitespaceSplit
 from stemma.tokenizers.wordpiece.tokenizer import WordPiece, read_vocabulary
 from tokenizers import models
@@ -99,6 +100,26 @@ def test_reading_vocab_txt(tmp_path: Path) -> None:
         assert str(path) in str(caught.value)
     with pytest.raises(TokenizerError, match="No such file"):
         WordPiece.bert(tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize(
+    "decoder",
+    [
+        decoders.BPEDecoder("</w>"),
+        decoders.WordPiece("##", cleanup=True),
+        decoders.Sequence((decoders.BPEDecoder("g"), decoders.Fuse())),
+    ],
+    ids=str,
+)
+def test_decoding_is_the_decoders_matter(decoder: decoders.Decoder) -> None:
+    """Also where what a token adds depends on whether another one follows."""
+    tokens = ["[UNK]", "un", "##ing", "##a</w>", "lo</w>", "don", "'", "##'", "t", " ", ".", "ng"]
+    tokenizer = WordPiece(tokens, {"[UNK]": 0}, decoder=decoder)
+    theirs = tokenizers.Tokenizer.from_str(json.dumps(tokenizer.to_json()))
+    generator = random.Random(4)
+    for _ in range(500):
+        ids = generator.choices(range(len(tokens)), k=generator.randint(0, 8))
+        assert tokenizer.decode(ids) == theirs.decode(ids, skip_special_tokens=False)
 
 
 def random_vocabularies(

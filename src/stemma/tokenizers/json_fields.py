@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
-from typing import Any, NoReturn
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NoReturn, TypeVar
 
 from stemma.errors import TokenizerError
 
@@ -14,6 +14,8 @@ NOTHING: tuple[Any, ...] = (None, False, "", 0, [], {})
 CURE = "Use the tokenizers library for this file, or a file without it."
 
 _MISSING: Any = object()
+
+T = TypeVar("T")
 
 
 class Fields:
@@ -151,3 +153,18 @@ def shown(value: Any) -> str:
         return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"
     text = json.dumps(value, ensure_ascii=True, default=repr)
     return text if len(text) < 60 else text[:57] + "..."
+
+
+def read_by_type(values: Any, where: str, readers: Mapping[str, Callable[[Fields], T]]) -> T:
+    """What the reader makes of an object that its field ``type`` names.
+
+    Raises:
+        TokenizerError: if there is no such reader, or a field makes no sense or goes unread.
+    """
+    fields = Fields(values, where)
+    read = readers.get(fields.type)
+    if read is None:
+        raise fields.unsupported()
+    result = read(fields)
+    fields.done()
+    return result

@@ -9,7 +9,7 @@ other way.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -49,6 +49,10 @@ class AddedToken:
     normalized: bool = False
 
 
+Accept = Callable[[AddedToken, int, int], bool]
+"""Whether a token may stand at ``start:end`` of a text."""
+
+
 class AddedTokens:
     """The added tokens of one tokenizer.
 
@@ -73,7 +77,7 @@ class AddedTokens:
                 raise TokenizerError(f"two special tokens share one {what}: {listing}")
         self.special = {token.content: token.id for token in tokens if token.special}
         self.always = frozenset(t.content for t in tokens if not t.special)
-        self._patterns: dict[tuple[frozenset[str], bool], re.Pattern[str] | None] = {}
+        self._patterns: dict[tuple[frozenset[str], bool | None], re.Pattern[str] | None] = {}
 
     def allowed(self, allowed_special: AllowedSpecial) -> frozenset[str]:
         """The texts to look for: those of all ordinary added tokens, and the special ones allowed.
@@ -93,7 +97,12 @@ class AddedTokens:
         return self.always | names
 
     def split(
-        self, text: str, names: frozenset[str], *, normalized: bool = False
+        self,
+        text: str,
+        names: frozenset[str],
+        *,
+        normalized: bool | None = False,
+        accept: Accept | None = None,
     ) -> Iterator[tuple[Part, int, int]]:
         """Cut ``text`` at the tokens of ``names``: parts with their start and end, in order.
 
@@ -102,21 +111,13 @@ class AddedTokens:
         Args:
             text: the text.
             names: see `allowed`.
-            normalized: which kind of token to look for (see `AddedToken`).
+            normalized: which kind of token to look for (see `AddedToken`); None: both.
+            accept: asked about each token with its start and end whether it may stand there; if
+                not, a shorter one is looked for, and then one that begins further on.
         """
-        pattern = self._pattern(names, normalized)
         done = 0
-        for match in pattern.finditer(text) if pattern else ():
-            token = self.by_content[match[0]]
-            start, end = match.span()
-            if token.single_word and (
-                _is_word(text[start - 1 : start]) or _is_word(text[end : end + 1])
-            ):
-                continue
-            while token.lstrip and start > done and text[start - 1] in _spaces():
-                start -= 1
-            while token.rstrip and end < len(text) and text[end] in _spaces():
-                end += 1
+        for token, *place in self._find(text, names, normalized, accept):
+            start, end = _with_spaces(token, text, done, *place)
             if start > done:
                 yield text[done:start], done, start
             yield token.id, start, end
@@ -124,18 +125,57 @@ class AddedTokens:
         if done < len(text):
             yield text[done:], done, len(text)
 
+    def _find(
+        self, text: str, names: frozenset[str], normalized: bool | None, accept: Accept | None
+    ) -> Iterator[tuple[AddedToken, int, int]]:
+        pattern = self._pattern(names, normalized)
+        at = 0
+        while pattern and (match := pattern.search(text, at)):
+            start = match.start()
+            at = start + 1
+            for token in self._beginning(match[0], names, normalized):
+                end = start + len(token.content)
+                touched = _is_word(text[start - 1 : start]) or _is_word(text[end : end + 1])
+                alone = not (token.single_word and touched)
+                if alone and accept is not None and not accept(token, start, end):
+                    continue
+                if alone:
+                    yield token, start, end
+                at = end
+                break
+
+    def _beginning(
+        self, name: str, names: frozenset[str], normalized: bool | None
+    ) -> Iterator[AddedToken]:
+        """The tokens whose text ``name`` begins with, the longest first."""
+        for size in range(len(name), 0, -1):
+            token = self.by_content.get(name[:size])
+            if token and name[:size] in names and normalized in (None, token.normalized):
+                yield token
+
     def in_normalized(self, names: frozenset[str]) -> bool:
         """Whether one of ``names`` is sought in the normalised text."""
         return self._pattern(names, True) is not None
 
-    def _pattern(self, names: frozenset[str], normalized: bool) -> re.Pattern[str] | None:
+    def _pattern(self, names: frozenset[str], normalized: bool | None) -> re.Pattern[str] | None:
         key = (names, normalized)
         if key not in self._patterns:
-            chosen = [n for n in names if self.by_content[n].normalized is normalized]
+            chosen = [
+                name for name in names if normalized in (None, self.by_content[name].normalized)
+            ]
             longest_first = sorted(chosen, key=lambda name: (-len(name), name))
             joined = "|".join(map(re.escape, longest_first))
             self._patterns[key] = re.compile(joined) if joined else None
         return self._patterns[key]
+
+
+def _with_spaces(token: AddedToken, text: str, done: int, start: int, end: int) -> tuple[int, int]:
+    """A token's place with the white space that it takes along; what is before ``done`` is not."""
+    while token.lstrip and start > done and text[start - 1] in _spaces():
+        start -= 1
+    while token.rstrip and end < len(text) and text[end] in _spaces():
+        end += 1
+    return start, end
 
 
 @cache

@@ -43,6 +43,9 @@ class PreTokenizer(Protocol):
 class Decoder(Protocol):
     """Joins tokens to a text."""
 
+    def join(self, tokens: Iterable[bytes]) -> bytes:
+        """The text of all tokens."""
+
     def piece(self, token: bytes, *, first: bool) -> bytes:
         """What a token adds to a text, at its beginning or further on; may be empty."""
 
@@ -118,9 +121,7 @@ class WordwiseTokenizer(Tokenizer):
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The text of ``ids`` as the decoder joins them."""
-        return b"".join(
-            self.piece(id_, first=i == 0) for i, id_ in enumerate(self._checked(ids).tolist())
-        )
+        return self.decoder.join(map(self._spellings.__getitem__, self._checked(ids).tolist()))
 
     def piece(self, id_: int, *, first: bool) -> bytes:
         """What the decoder makes of the token; an added token stays as it is."""

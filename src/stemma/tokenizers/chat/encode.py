@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 from stemma.errors import TokenizerError
 from stemma.tokenizers.chat.text import GENERATED, TEMPLATE, UNCLEAR, AuthoredText, authors_of
 from stemma.tokenizers.rows import concatenate
-from stemma.tokenizers.special import _is_word, _spaces
 from stemma.tokenizers.texts import check_text
 
 if TYPE_CHECKING:
@@ -74,51 +74,30 @@ def mask_of(characters: NDArray[np.bool_], spans: Spans) -> NDArray[np.bool_]:
 def _parts(
     tokenizer: Tokenizer, text: AuthoredText, trust_all: bool, cuts: Iterable[int]
 ) -> Iterator[tuple[Part, int, int]]:
-    """The text cut at its added tokens and at ``cuts``: parts with start and end, in order."""
+    """The text cut at its added tokens and at ``cuts``: parts with start and end, in order.
+
+    Where others wrote a special token's name it is text. Special tokens that are meant to be found
+    in the normalised text are found here already: there it is no longer known who wrote them.
+    """
+
+    def accept(token: AddedToken, start: int, end: int) -> bool:
+        return trust_all or not token.special or _template_wrote(token, text, start, end)
+
     plain = str.__str__(text)
     check_text(plain)
-    edges: list[tuple[int, int, int | None]] = [(at, at, None) for at in (*cuts, len(plain))]
-    edges += [(start, end, token.id) for token, start, end in _added_in(tokenizer, text, trust_all)]
-    done = 0
-    for start, end, id_ in sorted(edges, key=lambda edge: edge[:2]):
-        if start > done:
-            yield plain[done:start], done, start
-        if id_ is not None:
-            yield id_, start, end
-        done = max(done, end)
-
-
-def _added_in(
-    tokenizer: Tokenizer, text: AuthoredText, trust_all: bool
-) -> Iterator[tuple[AddedToken, int, int]]:
-    """The added tokens in the text, those of others left out: token, start and end."""
     added = tokenizer._added
-    plain = str.__str__(text)
-    wanted = [t for t in added.tokens if t.special or not t.normalized]
-    longest_first = sorted((t.content for t in wanted), key=lambda name: (-len(name), name))
-    pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
-    done = at = 0
-    while match := pattern.search(plain, at):
-        start = at = match.start()
-        # All names that begin here begin the longest one: the first that may stand here is it.
-        for name in (n for n in longest_first if plain.startswith(n, start)):
-            token, end = added.by_content[name], start + len(name)
-            if _may_stand(token, text, start, end, trust_all):
-                start, end = _with_space(token, plain, done, start, end)
-                yield token, start, end
-                done = at = end
-                break
-        else:
-            at += 1
+    names = frozenset(t.content for t in added.tokens if t.special or not t.normalized)
+    edges = sorted(cuts)
+    for part, start, end in added.split(plain, names, normalized=None, accept=accept):
+        if isinstance(part, int):
+            yield part, start, end
+            continue
+        inner = edges[bisect_right(edges, start) : bisect_left(edges, end)]
+        for a, b in pairwise([start, *inner, end]):
+            yield plain[a:b], a, b
 
 
-def _may_stand(
-    token: AddedToken, text: AuthoredText, start: int, end: int, trust_all: bool
-) -> bool:
-    if token.single_word and (_is_word(text[start - 1 : start]) or _is_word(text[end : end + 1])):
-        return False
-    if trust_all or not token.special:
-        return True
+def _template_wrote(token: AddedToken, text: AuthoredText, start: int, end: int) -> bool:
     authors = {*authors_of(text)[start:end]}
     if authors & _UNCLEAR:
         raise TokenizerError(
@@ -127,15 +106,6 @@ def _may_stand(
             cure="Use allow_special_in_content=True if all messages can be trusted.",
         )
     return authors <= _TEMPLATE
-
-
-def _with_space(token: AddedToken, text: str, done: int, start: int, end: int) -> tuple[int, int]:
-    """The stretch of a token that takes white space beside it along."""
-    while token.lstrip and start > done and text[start - 1] in _spaces():
-        start -= 1
-    while token.rstrip and end < len(text) and text[end] in _spaces():
-        end += 1
-    return start, end
 
 
 def _in_characters(spans: Spans, text: str) -> Spans:

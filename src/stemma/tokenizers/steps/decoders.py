@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from stemma.tokenizers.json_fields import Fields
+from stemma.tokenizers.json_fields import Fields, read_by_type
 from stemma.tokenizers.steps.pre_tokenizers import PrependScheme, read_metaspace
 
 _BYTE = re.compile(rb"<0x([0-9A-Fa-f]{2})>")
@@ -31,7 +31,9 @@ class Decoder(ABC):
 
     def join(self, tokens: Iterable[bytes]) -> bytes:
         """The text of all tokens."""
-        return b"".join(self.piece(token, first=i == 0) for i, token in enumerate(tokens))
+        first, *others = [*tokens] or [b""]
+        pieces = {token: self.piece(token, first=False) for token in {*others}}
+        return self.piece(first, first=True) + b"".join(map(pieces.__getitem__, others))
 
     @abstractmethod
     def piece(self, token: bytes, *, first: bool) -> bytes:
@@ -240,13 +242,7 @@ def from_json(step: Any, where: str = "decoder") -> Decoder:
     """
     if step is None and where == "decoder":
         return Spaces()
-    fields = Fields(step, where)
-    read = _READERS.get(fields.type)
-    if read is None:
-        raise fields.unsupported()
-    result = read(fields)
-    fields.done()
-    return result
+    return read_by_type(step, where, _READERS)
 
 
 def _read_replace(fields: Fields) -> Decoder:

@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any, Literal, get_args
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers.json_fields import Fields
+from stemma.tokenizers.json_fields import Fields, read_by_type
 from stemma.tokenizers.steps.oniguruma import compile_regex
 from stemma.tokenizers.steps.pre_tokenizer_classes import (
     digits,
@@ -268,13 +268,7 @@ def from_json(step: Any, where: str = "pre_tokenizer") -> PreTokenizer:
     Raises:
         TokenizerError: if there is no such step here, or a value of it makes no sense.
     """
-    fields = Fields(step, where)
-    read = _READERS.get(fields.type)
-    if read is None:
-        raise fields.unsupported()
-    result = read(fields)
-    fields.done()
-    return result
+    return read_by_type(step, where, _READERS)
 
 
 def _read_split(fields: Fields) -> PreTokenizer:
