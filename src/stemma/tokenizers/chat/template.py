@@ -163,7 +163,7 @@ class ChatTemplate:
 
         They are those of the rendered text, but that a special token is found only where the
         template wrote all of its characters: in a message, a tool or a variable its name is plain
-        text. Roles count as the template's words.
+        text. A role that is one word counts as the template's.
 
         Args:
             tokenizer: the model's tokenizer.

@@ -7,6 +7,7 @@ character carries the number of its author, and the methods of `str` carry these
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from operator import index
 from typing import Any, Self, SupportsIndex
@@ -23,6 +24,8 @@ FIRST_MESSAGE = 3
 """Author of message ``i``: ``chr(FIRST_MESSAGE + i)``."""
 GENERATED = 0x80000
 """Added to an author inside ``{% generation %}``."""
+
+_ROLE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class AuthoredText(str):
@@ -168,6 +171,9 @@ class AuthoredText(str):
 def authored_message(message: Mapping[str, Any], i: int) -> dict[str, Any]:
     """A copy of message ``i`` whose texts bear its number; its role counts as the template's.
 
+    Templates make special tokens of roles (``<|user|>``). A role that is not one word of letters,
+    digits, ``_`` and ``-`` is text like any other: it could hold a whole special token.
+
     Raises:
         TokenizerError: if it is not a dict of plain data.
     """
@@ -182,7 +188,8 @@ def authored_message(message: Mapping[str, Any], i: int) -> dict[str, Any]:
         str(key): authored(value, author, f"message {i}, {key}") for key, value in message.items()
     }
     role = message.get("role")
-    return fields | {"role": str(role)} if isinstance(role, str) else fields
+    a_word = isinstance(role, str) and _ROLE.fullmatch(role)
+    return fields | {"role": str(role)} if a_word else fields
 
 
 def authored(value: Any, author: str, where: str) -> Any:
