@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 import tokenizers
 from stemma.errors import TokenizerError
 from stemma.tokenizers import kernels
+from stemma.tokenizers.kernels.wordpiece import LONGEST_NEW
 from stemma.tokenizers.special import AddedToken
 from stemma.tokenizers.steps.normalizers import NFC, BertNormalizer
 from stemma.tokenizers.steps.pre_tokenizers import WhitespaceSplit
-from stemma.tokenizers.wordpiece.characters import characters_of
+from stemma.tokenizers.wordpiece.characters import BLOCK, characters_of
+from stemma.tokenizers.wordpiece.compiled import CompiledWordPiece
 from stemma.tokenizers.wordpiece.tokenizer import WordPiece
 
 RandomTexts = Callable[[int, int], Iterator[str]]
@@ -58,12 +60,17 @@ def with_normalizer(tokens: Sequence[str], normalizer: BertNormalizer | None) ->
     return WordPiece(tokens, {"[UNK]": tokens.index("[UNK]")}, normalizer=normalizer)
 
 
+def fast(tokenizer: WordPiece) -> CompiledWordPiece:
+    assert tokenizer._compiled is not None
+    return tokenizer._compiled
+
+
 def assert_equal(tokenizer: WordPiece, texts: Sequence[str]) -> None:
     """Text by text, and all at once."""
     expected = [tokenizer._encode_readably(text) for text in texts]
     for text, ids in zip(texts, expected, strict=True):
-        assert tokenizer._compiled.encode(text.encode()).tolist() == ids, text
-    found = tokenizer._compiled.encode_texts([text.encode() for text in texts])
+        assert fast(tokenizer).encode(text.encode()).tolist() == ids, text
+    found = fast(tokenizer).encode_texts([text.encode() for text in texts])
     assert [ids.tolist() for ids in found] == expected
 
 
@@ -146,13 +153,26 @@ def test_long_runs(bert: WordPiece) -> None:
 
 def test_a_word_that_nothing_spells_is_the_same_error(bert: WordPiece) -> None:
     tokenizer = WordPiece(["a", "##b"], normalizer=BertNormalizer())
-    assert tokenizer._compiled.encode(b"abb A\nab").tolist() == [0, 1, 1, 0, 0, 1]
+    assert fast(tokenizer).encode(b"abb A\nab").tolist() == [0, 1, 1, 0, 0, 1]
     with pytest.raises(TokenizerError, match=r"no tokens spell the word 'abc'.*has no \[UNK\]"):
-        tokenizer._compiled.encode(b"ab ABC")
+        fast(tokenizer).encode(b"ab ABC")
 
 
 def test_a_vocabulary_without_tokens() -> None:
     assert_equal(WordPiece(["[UNK]"], {"[UNK]": 0}), ["", "a b", "[UNK]"])
+
+
+def test_a_vocabulary_that_is_too_large_is_read_in_the_readable_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from stemma.tokenizers.kernels import double_array
+
+    monkeypatch.setattr(double_array, "MOST_CELLS", 0)
+    tokenizer = WordPiece(["[UNK]", "a", "##b"], {"[UNK]": 0})
+    texts = ["ab a c " * 20_000, "abb"]
+    rows = [tokenizer.encode(texts[0]), *tokenizer.encode_batch(texts)]
+    assert tokenizer._compiled is None
+    assert [row.tolist() for row in rows] == [[1, 2, 1, 0] * 20_000] * 2 + [[1, 2, 2]]
 
 
 def test_encode_uses_the_kernel_where_it_knows_the_steps(
@@ -212,7 +232,7 @@ def test_a_batch_on_threads_is_every_text_by_itself(
     characters_of.cache_clear()
     fresh = WordPiece.bert(bert.tokens)
     with ThreadPoolExecutor(8) as pool:
-        rows = pool.map(lambda text: fresh._compiled.encode(text.encode()), texts)
+        rows = pool.map(lambda text: fast(fresh).encode(text.encode()), texts)
         assert [ids.tolist() for ids in rows] == expected
 
 
@@ -231,6 +251,19 @@ def test_a_sample_of_all_characters(bert: WordPiece) -> None:
     assert_equal(bert, ["".join(f"a{c}b {c} " for c in sample)])
 
 
+@pytest.mark.parametrize("normalizer", SETTINGS, ids=str)
+def test_no_character_becomes_more_characters_than_it_has_bytes(
+    normalizer: BertNormalizer | None,
+) -> None:
+    """Upon this the sizes of the kernel's arrays rest."""
+    characters = characters_of(normalizer)
+    for first in (*range(0, 0x20000, BLOCK), 0x2F000, 0xE0000):
+        for code, text in enumerate(characters._normalized(first), first):
+            size = len(chr(code).encode(errors="surrogatepass"))
+            assert len(text.strip()) <= size
+            assert len(text.encode()) <= LONGEST_NEW
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("lowercase", [True, False])
 def test_all_characters(bert: WordPiece, lowercase: bool) -> None:
@@ -246,7 +279,7 @@ parts = st.lists(st.one_of(words, marks, st.text(st.characters(exclude_categorie
 @given(parts=parts)
 def test_any_text_equals_the_readable_way(bert: WordPiece, parts: list[str]) -> None:
     text = "".join(parts)
-    assert bert._compiled.encode(text.encode()).tolist() == bert._encode_readably(text)
+    assert fast(bert).encode(text.encode()).tolist() == bert._encode_readably(text)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +291,7 @@ def test_equals_hugging_face(
     theirs = tokenizers.Tokenizer.from_file(str(mirror("tokenizers/bert/tokenizer.json")))
     theirs.no_padding()
     theirs.no_truncation()
-    bert._compiled.encode(b"loaded")  # so that texts of any length go through the kernel
+    fast(bert).encode(b"loaded")  # so that texts of any length go through the kernel
     texts = [*random_texts(n, 24)]
     ours = bert.encode_batch(texts, allowed_special="all")
     for text, ids in zip(texts, ours, strict=True):

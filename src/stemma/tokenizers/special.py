@@ -153,6 +153,11 @@ class AddedTokens:
             if token and name[:size] in names and normalized in (None, token.normalized):
                 yield token
 
+    def occur_in(self, text: str, names: frozenset[str]) -> bool:
+        """Whether one of ``names`` stands in a text that is not normalised yet."""
+        pattern = self._pattern(names, False)
+        return pattern is not None and pattern.search(text) is not None
+
     def in_normalized(self, names: frozenset[str]) -> bool:
         """Whether one of ``names`` is sought in the normalised text."""
         return self._pattern(names, True) is not None

@@ -22,7 +22,6 @@ from stemma.tokenizers.steps import decoders
 from stemma.tokenizers.steps.normalizers import BertNormalizer
 from stemma.tokenizers.steps.pre_tokenizers import BertPreTokenizer
 from stemma.tokenizers.steps.template import Special, Template, Text
-from stemma.tokenizers.texts import check_text
 from stemma.tokenizers.vocabulary import ids_of
 from stemma.tokenizers.wordwise import Decoder, PreTokenizer, WordwiseTokenizer
 from stemma.tokenizers.wordwise_json import wordwise_json
@@ -229,42 +228,52 @@ class WordPiece(WordwiseTokenizer):
         )
 
     @cached_property
-    def _compiled(self) -> CompiledWordPiece:
+    def _compiled(self) -> CompiledWordPiece | None:
+        """The fast form; None for a vocabulary that is too large for it."""
         from stemma.tokenizers.wordpiece.compiled import CompiledWordPiece, Vocabulary
 
-        return CompiledWordPiece(
-            Vocabulary(self._ids, self.continuing_prefix, self._unknown_id, self.max_characters),
-            self.normalizer if isinstance(self.normalizer, BertNormalizer) else None,
-            self._encode_readably,
+        vocabulary = Vocabulary(
+            self._ids, self.continuing_prefix, self._unknown_id, self.max_characters
         )
+        normalizer = self.normalizer if isinstance(self.normalizer, BertNormalizer) else None
+        try:
+            return CompiledWordPiece(vocabulary, normalizer, self._encode_readably)
+        except TokenizerError:
+            return None
 
-    def _encode_readably(self, text: str) -> list[int]:
-        normalized = text if self.normalizer is None else self.normalizer(text)
-        return self._encode_part(normalized, at_start=True)
+    def _fast(self, n_characters: int, names: frozenset[str]) -> CompiledWordPiece | None:
+        """The fast form, where it pays; it does not look for added tokens in normalised text."""
+        if not self._as_bert or self._added.in_normalized(names):
+            return None
+        return self._compiled if kernels.worth(n_characters) else None
 
     def _encode_normalized(
         self, text: str, names: frozenset[str], *, at_start: bool
     ) -> NDArray[np.int32]:
-        if self._is_compiled(len(text), names):
-            return self._compiled.encode(text.encode())
-        return super()._encode_normalized(text, names, at_start=at_start)
+        fast = self._fast(len(text), names)
+        if fast is None:
+            return super()._encode_normalized(text, names, at_start=at_start)
+        return fast.encode(text.encode())
 
     def _encode_texts(
         self, texts: Sequence[str], allowed_special: AllowedSpecial
     ) -> list[NDArray[np.int32]]:
-        """Texts in which nothing has to be looked for first go to the kernel together."""
+        """Texts without added tokens go to the kernel together."""
         names = self._added.allowed(allowed_special)
-        if names or not self._is_compiled(sum(map(len, texts)), names):
+        fast = self._fast(sum(map(len, texts)), names)
+        if fast is None:
             return super()._encode_texts(texts, allowed_special)
-        for text in texts:
-            check_text(text)
-        return self._compiled.encode_texts([text.encode() for text in texts])
+        with_added = [self._added.occur_in(text, names) for text in texts]
+        plain = (text for text, added in zip(texts, with_added, strict=True) if not added)
+        rows = iter(fast.encode_texts([text.encode() for text in plain]))
+        return [
+            self.encode(text, allowed_special=allowed_special) if added else next(rows)
+            for text, added in zip(texts, with_added, strict=True)
+        ]
 
-    def _is_compiled(self, n_characters: int, names: frozenset[str]) -> bool:
-        """Whether the kernel does the work; added tokens in normalised text are not its matter."""
-        return (
-            self._as_bert and not self._added.in_normalized(names) and kernels.worth(n_characters)
-        )
+    def _encode_readably(self, text: str) -> list[int]:
+        normalized = text if self.normalizer is None else self.normalizer(text)
+        return self._encode_part(normalized, at_start=True)
 
     def to_json(self) -> dict[str, Any]:
         """A WordPiece model with what stands around it."""
