@@ -233,14 +233,37 @@ def test_nothing_is_overwritten_silently(tmp_path: Path) -> None:
 
 def test_the_quick_way_to_read_pieces_gives_the_same(mirror: Callable[[str], Path]) -> None:
     data = mirror(FILES[1][0]).read_bytes()
-    quick, end = sentencepiece_model._leading_pieces(data)
+    quick: list[Piece] = []
+    end = sentencepiece_model._plain_pieces(data, 0, quick)
     assert len(quick) == 1000
     assert quick == list(parse(data).pieces)
     # Fields in another order than the trainer's: the slow way reads them.
     score_last = bytes_field(1, varint_field(3, 2) + bytes_field(1, b"<unk>"))
-    assert sentencepiece_model._leading_pieces(score_last + SMALL) == ([], 0)
+    assert sentencepiece_model._plain_pieces(score_last + SMALL, 0, []) == 0
+    assert sentencepiece_model._plain_pieces(SMALL, 0, []) == len(SMALL)
     assert parse(score_last + bytes_field(1, PIECE)).pieces == parse(SMALL).pieces
     assert end < len(data)
+
+
+def test_a_long_piece_does_not_slow_down_those_after_it() -> None:
+    """The quick way goes on behind a piece that it cannot read, whatever that is."""
+    plain = bytes_field(1, PIECE)
+    odd = [
+        bytes_field(1, bytes_field(1, b"b" * 200) + float_field(2, -2.0)),
+        bytes_field(1, bytes_field(1, b"c" * 130)),
+        bytes_field(1, float_field(2, -3.0) + bytes_field(1, b"d")),
+        bytes_field(1, bytes_field(1, b"e") + float_field(2, -4.0) + varint_field(3, 1) * 2),
+    ]
+    read: list[Piece] = []
+    for field in odd:
+        assert sentencepiece_model._plain_pieces(field + plain, 0, read) == 0
+        assert sentencepiece_model._plain_pieces(field + plain, len(field), read) == (
+            len(field + plain)
+        )
+    assert read == [Piece("a", -1.0)] * len(odd)
+    parsed = parse(bytes_field(1, UNKNOWN) + b"".join(odd) + plain).pieces[1:]
+    texts = ["b" * 200, "c" * 130, "d", "e", "a"]
+    assert parsed == tuple(map(Piece, texts, [-2.0, 0.0, -3.0, -4.0, -1.0]))
 
 
 @given(st.data())

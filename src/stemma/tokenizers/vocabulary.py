@@ -17,7 +17,7 @@ def ids_of(tokens: Sequence[str], where: str | None = None) -> dict[str, int]:
     Raises:
         TokenizerError: if a token is listed twice.
     """
-    ids = {token: i for i, token in enumerate(tokens)}
+    ids = dict(zip(tokens, range(len(tokens)), strict=True))
     if len(ids) != len(tokens):
         first, again = next((i, ids[t]) for i, t in enumerate(tokens) if ids[t] != i)
         raise TokenizerError(f"ids {first} and {again} are both {tokens[first]!r}", where=where)

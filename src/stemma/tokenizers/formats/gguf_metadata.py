@@ -124,7 +124,7 @@ class _Reader:
             if keep:
                 found.append(data[start:at])
         self._at = at
-        return list(map(_decoded, found)) if keep else None
+        return _all_decoded(found) if keep else None
 
     def _row(self, kind: int, n: int, *, keep: bool) -> Any:
         if kind not in _NUMBERS:
@@ -160,3 +160,10 @@ def _decoded(data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError:
         raise TokenizerError(f"is damaged: {data[:40]!r} is not UTF-8") from None
+
+
+def _all_decoded(rows: list[bytes]) -> list[str]:
+    try:
+        return list(map(bytes.decode, rows))
+    except UnicodeDecodeError:
+        return list(map(_decoded, rows))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers.formats.huggingface_json import DIGITS_STEPS, patterns_written
+from stemma.tokenizers.formats.huggingface_json import DIGITS_STEPS, patterns_written, split_step
 from stemma.tokenizers.formats.huggingface_vocabulary import (
     UNUSED,
     read_merges,
@@ -127,6 +127,8 @@ def _patterns(steps: list[Any], around: Around) -> Iterator[str]:
 def _pattern(step: Any) -> str:
     if _is_byte_level(step):
         raise TokenizerError("spells the text as bytes before it has been cut into words")
+    if well_known := _well_known(step):
+        return well_known
     known = pre_tokenizers.from_json(step)
     if known in _STEPS_TO_PATTERNS:
         return _STEPS_TO_PATTERNS[known]
@@ -138,6 +140,15 @@ def _pattern(step: Any) -> str:
         if known.behavior == "Isolated" or keeps_matches:
             return pattern
     raise Fields({"pre_tokenizer": step}, "").unsupported("pre_tokenizer")
+
+
+def _well_known(step: Any) -> str | None:
+    """The pattern of a step that is written as the library does; none needs to be compiled."""
+    pattern = step.get("pattern") if isinstance(step, dict) else None
+    text = pattern.get("Regex") if isinstance(pattern, dict) else None
+    if not isinstance(text, str) or step != split_step(text, "Isolated"):
+        return None
+    return patterns_written().get(text)
 
 
 def _read_characters(model: Fields, around: Around) -> Tokenizer:

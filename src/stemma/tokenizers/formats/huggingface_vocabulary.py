@@ -164,7 +164,7 @@ def read_merges(
         raise TokenizerError(f"{where} is not a list")
     halves = _halves(values)
     try:
-        found = iter([ids[half] for half in halves or ()])
+        found = iter(list(map(ids.__getitem__, halves or ())))
     except KeyError:
         halves = None
     if halves is None:

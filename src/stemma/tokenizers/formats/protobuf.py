@@ -38,28 +38,32 @@ def read_fields(message: bytes) -> Iterator[Field]:
     Raises:
         TokenizerError: if the message ends within a field or is not of this format.
     """
-    at, end = 0, len(message)
-    while at < end:
-        start = at
-        key, at = _read_varint(message, at)
-        number, wire_type = key >> 3, key & 7
-        if not 0 < number <= _LARGEST_NUMBER:
-            raise _damaged(f"field number {number} does not exist", start)
-        if wire_type == VARINT:
-            value, at = _read_varint(message, at)
-            yield Field(number, wire_type, value)
-            continue
-        if wire_type == BYTES:
-            size, at = _read_varint(message, at)
-        elif wire_type in (EIGHT_BYTES, FOUR_BYTES):
-            size = 8 if wire_type == EIGHT_BYTES else 4
-        else:
-            kind = "group" if wire_type in _GROUPS else "wire type"
-            raise _damaged(f"field {number} has {kind} {wire_type}", start)
-        if size > end - at:
-            raise _damaged(f"field {number} wants {size} bytes, {end - at} are left", start)
-        yield Field(number, wire_type, message[at : at + size])
-        at += size
+    at = 0
+    while at < len(message):
+        field, at = read_field(message, at)
+        yield field
+
+
+def read_field(message: bytes, start: int) -> tuple[Field, int]:
+    """The field that begins at ``start``, and where the next one does; see `read_fields`."""
+    key, at = _read_varint(message, start)
+    number, wire_type = key >> 3, key & 7
+    if not 0 < number <= _LARGEST_NUMBER:
+        raise _damaged(f"field number {number} does not exist", start)
+    if wire_type == VARINT:
+        value, at = _read_varint(message, at)
+        return Field(number, wire_type, value), at
+    if wire_type == BYTES:
+        size, at = _read_varint(message, at)
+    elif wire_type in (EIGHT_BYTES, FOUR_BYTES):
+        size = 8 if wire_type == EIGHT_BYTES else 4
+    else:
+        kind = "group" if wire_type in _GROUPS else "wire type"
+        raise _damaged(f"field {number} has {kind} {wire_type}", start)
+    left = len(message) - at
+    if size > left:
+        raise _damaged(f"field {number} wants {size} bytes, {left} are left", start)
+    return Field(number, wire_type, message[at : at + size]), at + size
 
 
 def _read_varint(message: bytes, at: int) -> tuple[int, int]:

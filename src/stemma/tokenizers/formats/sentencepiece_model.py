@@ -13,8 +13,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from stemma.errors import TokenizerError
 from stemma.tokenizers.formats.protobuf import (
     BYTES,
@@ -22,6 +20,7 @@ from stemma.tokenizers.formats.protobuf import (
     VARINT,
     bytes_field,
     float_field,
+    read_field,
     read_fields,
     varint_field,
 )
@@ -40,6 +39,7 @@ _OTHER_TYPES = {3: "word", 4: "char"}
 _MODEL = {1: "pieces", 2: "trainer_spec", 3: "normalizer_spec", 5: "denormalizer_spec"}
 _SELF_TEST_DATA = 4
 _PIECE = {1: ("piece", BYTES), 2: ("score", FOUR_BYTES), 3: ("type", VARINT)}
+_KINDS = frozenset(map(int, Kind))
 _NORMALIZER = {
     1: ("name", BYTES),
     2: ("precompiled_charsmap", BYTES),
@@ -81,15 +81,18 @@ def read(path: str | Path) -> SentencePieceTokenizer:
 
 def parse(data: bytes) -> SentencePieceTokenizer:
     """`read` from bytes."""
-    pieces, at = _leading_pieces(data)
+    pieces: list[Piece] = []
     specs: dict[int, list[bytes]] = {2: [], 3: [], 5: []}
-    for number, wire_type, value in read_fields(data[at:]):
+    at = _plain_pieces(data, 0, pieces)
+    while at < len(data):
+        (number, wire_type, value), at = read_field(data, at)
         if number == _SELF_TEST_DATA:
             continue
         if number not in _MODEL or wire_type != BYTES or not isinstance(value, bytes):
             raise _unknown("", number, wire_type)
         if number == 1:
             pieces.append(_piece(value))
+            at = _plain_pieces(data, at, pieces)
         else:
             specs[number].append(value)
     # Messages that come in several parts are merged, which is to join their bytes.
@@ -107,50 +110,44 @@ def parse(data: bytes) -> SentencePieceTokenizer:
     return family(pieces, settings)
 
 
-def _leading_pieces(data: bytes) -> tuple[list[Piece], int]:
-    """The pieces at the beginning that are written as the trainer does, and where they end.
+def _plain_pieces(data: bytes, at: int, pieces: list[Piece]) -> int:
+    """Add the pieces from ``at`` on that are short and written as the trainer does; where they end.
 
     They are nearly all there is, and opening them one field after another takes ten times as long.
     """
     texts: list[str] = []
-    places: list[int] = []  # of the scores
+    scores: list[float] = []
     kinds: list[Kind] = []
     known = {int(kind): kind for kind in Kind}
-    at = 0
+    normal = Kind.NORMAL
+    score_at = struct.Struct("<f").unpack_from
     try:
         while data[at] == 0x0A and data[at + 2] == 0x0A and data[at + 1] < 0x80:
-            start = at + 4
-            end = start + data[at + 3]
-            at_end = at + 2 + data[at + 1]
-            scored, kind = 0, Kind.NORMAL
-            if at_end - end >= 5 and data[end] == 0x15:
-                scored = 5
-            if at_end - end - scored == 2 and data[end + scored] == 0x18:
-                kind = known[data[end + scored + 1]]
-            elif at_end - end != scored or at_end > len(data):
+            end = at + 4 + data[at + 3]
+            after = at + 2 + data[at + 1]
+            score, kind_at = 0.0, end
+            if data[end] == 0x15:
+                (score,), kind_at = score_at(data, end + 1), end + 5
+            if after == kind_at:
+                kind = normal
+            elif after == kind_at + 2 and data[kind_at] == 0x18:
+                kind = known[data[kind_at + 1]]
+            else:
                 break
-            texts.append(data[start:end].decode())
-            places.append(end + 1 if scored else -1)
+            texts.append(data[at + 4 : end].decode())
+            scores.append(score)
             kinds.append(kind)
-            at = at_end
-    except (IndexError, KeyError, UnicodeDecodeError):
+            at = after
+    except (IndexError, KeyError, UnicodeDecodeError, struct.error):
         pass  # the slower way says what is wrong with it
-    return list(map(Piece, texts, _scores(data, places), kinds)), at
-
-
-def _scores(data: bytes, places: list[int]) -> list[float]:
-    """The floats that begin at ``places``; 0 for -1."""
-    begins = np.array(places, np.int64)
-    numbers = np.frombuffer(bytes(4) + data, np.uint8)
-    four = np.where(begins < 0, 0, begins + 4)[:, None] + np.arange(4)
-    scores: list[float] = numbers[four].view("<f4")[:, 0].tolist()
-    return scores
+    pieces += map(Piece, texts, scores, kinds)
+    return at
 
 
 def _piece(message: bytes) -> Piece:
     fields = _fields(message, "pieces", _PIECE, ())
     kind = fields.get("type", 1)
-    if kind not in {*Kind}:
+    if kind not in _KINDS:
         raise TokenizerError(f"there is no type {kind}", where="pieces.type")
     (score,) = struct.unpack("<f", fields.get("score", b"\0" * 4))
     return Piece(_text(fields.get("piece", b""), "pieces.piece"), score, Kind(kind))
