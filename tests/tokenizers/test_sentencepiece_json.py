@@ -88,6 +88,18 @@ def test_llamas_vocabulary(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_unknown_characters_on_both_sides_of_an_unknown_space(
+    family: type[SentencePieceTokenizer],
+) -> None:
+    letters = [Piece("a", -1.0), Piece("b", -2.0), Piece("ab", -3.0)]
+    ours = family([*SPECIAL, *letters])
+    theirs = hugging_face(ours)
+    for text in ["x y a", "a x  b", " x", "a b", "ab x"]:
+        assert ours.encode(text).tolist() == theirs.encode(text).ids, text
+    assert ours.encode("x y a").tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_what_stands_around(family: type[SentencePieceTokenizer]) -> None:
     template = Template((Text(), Special("</s>", (1,))))
     ours = family(SPECIAL + LETTERS, template=template)

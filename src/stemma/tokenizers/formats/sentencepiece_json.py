@@ -15,7 +15,12 @@ from dataclasses import asdict
 from typing import Any
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers.sentencepiece.base import Kind, SentencePieceSettings, SentencePieceTokenizer
+from stemma.tokenizers.sentencepiece.base import (
+    FOUND_IN_TEXT,
+    Kind,
+    SentencePieceSettings,
+    SentencePieceTokenizer,
+)
 from stemma.tokenizers.sentencepiece.normalizer import SPACE
 from stemma.tokenizers.unigram.model import UnigramModel
 
@@ -39,9 +44,12 @@ def unigram_json(tokenizer: SentencePieceTokenizer, model: UnigramModel) -> dict
         rewritten = tokenizer.rewrite.charsmap.normalize(piece.text).replace(" ", "")
         if piece.kind == Kind.USER_DEFINED and rewritten != piece.text:
             raise _inexpressible(f"the user-defined piece {piece.text!r}, which the rules rewrite,")
-        in_text = piece.kind in (Kind.NORMAL, Kind.USER_DEFINED)
+        in_text = piece.kind in FOUND_IN_TEXT
         scores.append(float(score) if in_text else max(float(piece.score), lowest))
-    inner = any(SPACE in piece.text[1:] for piece in tokenizer.pieces)
+    # A word may be looked at by itself if no token can reach from one into the next: no piece, nor
+    # several unknown characters together, the space among them.
+    apart = SPACE in {piece.text for piece in tokenizer.pieces if piece.kind in FOUND_IN_TEXT}
+    apart = apart and not any(SPACE in piece.text[1:] for piece in tokenizer.pieces)
     return _document(
         tokenizer,
         {
@@ -51,7 +59,7 @@ def unigram_json(tokenizer: SentencePieceTokenizer, model: UnigramModel) -> dict
             "byte_fallback": tokenizer.settings.byte_fallback,
         },
         # Without it the library looks at the whole text as one word, which is the same, but slow.
-        pre_tokenizer=None if inner else _METASPACE,
+        pre_tokenizer=_METASPACE if apart else None,
     )
 
 
