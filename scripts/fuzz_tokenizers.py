@@ -1,0 +1,399 @@
+"""Fuzz what reads tokenizers: whatever a file holds, only a `StemmaError` may come out.
+
+Each format is mutated from small files that stemma itself writes (and from those in `--seeds`),
+guided by coverage; what can be read is also used: encoded with, decoded, saved and read
+again, which must give the same ids, as the kernels must. One run may take 2 GiB and 10 seconds
+of the processor. Run:
+
+    pip install atheris
+    python scripts/fuzz_tokenizers.py all --seconds 600 --findings findings
+
+Every new kind of failure (exception and place) is printed, and its file kept in `--findings`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import pkgutil
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import atheris
+
+from stemma import tokenizers as package
+from stemma.tokenizers import kernels
+
+LEFT_OUT = ("kernels", "view", "commands")
+COMPILED = {f"{kernels.__name__}.{found.name}" for found in pkgutil.iter_modules(kernels.__path__)}
+
+_kernels_are_on = False
+kernels.worth = lambda _: _kernels_are_on  # before others import it
+
+with atheris.instrument_imports(include=["stemma"], exclude=COMPILED):
+    for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if found.name.split(".")[2] not in LEFT_OUT:
+            importlib.import_module(found.name)
+
+from gguf import GGUFWriter  # noqa: E402 - what is to be watched is imported first
+
+from stemma.errors import StemmaError  # noqa: E402
+from stemma.tokenizers.bpe.byte_level import ByteLevelBPE  # noqa: E402
+from stemma.tokenizers.bpe.graphemes import GraphemeBPE  # noqa: E402
+from stemma.tokenizers.character import CharacterTokenizer  # noqa: E402
+from stemma.tokenizers.chat.template import CHATML, ChatTemplate  # noqa: E402
+from stemma.tokenizers.formats import gguf_write, llama2c, sentencepiece_model  # noqa: E402
+from stemma.tokenizers.formats.tiktoken import load_tiktoken, write_tiktoken  # noqa: E402
+from stemma.tokenizers.load import load_tokenizer  # noqa: E402
+from stemma.tokenizers.sentencepiece.base import Kind, Piece, SentencePieceSettings  # noqa: E402
+from stemma.tokenizers.sentencepiece.bpe import SentencePieceBPE  # noqa: E402
+from stemma.tokenizers.tokenizer import Tokenizer  # noqa: E402
+from stemma.tokenizers.unigram.tokenizer import UnigramTokenizer  # noqa: E402
+from stemma.tokenizers.word import WordTokenizer  # noqa: E402
+from stemma.tokenizers.wordpiece.tokenizer import WordPiece  # noqa: E402
+
+MEMORY_BYTES = 2 << 30
+SECONDS_PER_RUN = 10
+LARGEST_INPUT = 1 << 18
+BOUNDARY = b"\n\0\0\n"
+"""Between the files of a directory, each of which begins with a line that names it."""
+
+TEXTS = ("", " The cat, 12\n 345  e\u0301", "\u4f60\u597d\U0001f642<|endoftext|></s> a", "ab" * 200)
+MESSAGES = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+ODD_VALUES: list[Any] = [
+    *({"type": name} for name in ("NFC", "Nmt", "Whitespace", "ByteFallback", "Fuse", "ByteLevel")),
+    {"type": "Split", "pattern": {"Regex": "\\s+|."}, "behavior": "Isolated", "invert": False},
+    {"type": "Replace", "pattern": {"String": "a"}, "content": "bb"},
+    {"type": "Prepend", "prepend": "\u2581"},
+    {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first", "split": True},
+    {"type": "Digits", "individual_digits": True},
+    {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+    *(None, True, -1, 0, 2**31, 2**63, 1e308, float("nan"), 0.5),
+    *("", "\ud800", "\u2581", "a" * 300, "\\p{L}+|(a*)*b", [], {}, [[]], [0, ""]),
+]
+
+
+def tokenizers() -> dict[str, Tokenizer]:
+    """A small tokenizer of each family."""
+    text = ["the cat sat on the mat, and the cat ate 12 of 345 rats", "\u4f60\u597d e\u0301"]
+    letters = [Piece(c, -9.0 - i) for i, c in enumerate("\u2581thecasonmr")]
+    longer = [Piece(word, -float(i)) for i, word in enumerate(("\u2581t", "he", "\u2581the", "at"))]
+    special = [
+        Piece("<unk>", 0.0, Kind.UNKNOWN),
+        Piece("<s>", 0.0, Kind.CONTROL),
+        Piece("</s>", 0.0, Kind.CONTROL),
+    ]
+    raw = [Piece(f"<0x{value:02X}>", 0.0, Kind.BYTE) for value in range(256)]
+    with_bytes = [*special, *raw, *longer, *letters]
+    return {
+        "bpe": ByteLevelBPE.train(text, 270, allow_fewer=True),
+        "graphemes": GraphemeBPE.train(text, 300, allow_fewer=True),
+        "characters": CharacterTokenizer.train(text),
+        "words": WordTokenizer.train(text),
+        "wordpiece": WordPiece.train(text, 60, allow_fewer=True),
+        "unigram": UnigramTokenizer([*special, *longer, *letters], SentencePieceSettings()),
+        "llama": SentencePieceBPE(with_bytes, llama2c.SETTINGS),
+    }
+
+
+def write_gguf(tokenizer: Tokenizer, path: Path) -> None:
+    """A GGUF file that holds a tokenizer and nothing else."""
+    writer = GGUFWriter(path, "llama")
+    gguf_write.write_vocabulary(writer, tokenizer, chat_template=CHATML)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+
+
+def packed(files: dict[str, bytes]) -> bytes:
+    """A directory as one input."""
+    return BOUNDARY.join(name.encode() + b"\n" + data for name, data in files.items())
+
+
+def seeds(folder: Path) -> dict[str, list[bytes]]:
+    """Format -> files that stemma reads; ``folder`` is for writing them."""
+    made = tokenizers()
+    found: dict[str, list[bytes]] = {name: [] for name in FORMATS}
+    for name, tokenizer in made.items():
+        files = tokenizer.save(folder / name)
+        found["directory"].append(packed({f.name: f.read_bytes() for f in files.iterdir()}))
+        found["json"].append((files / "tokenizer.json").read_bytes())
+        if name in ("bpe", "wordpiece", "unigram", "llama"):
+            path = folder / "one.gguf"
+            path.unlink(missing_ok=True)
+            write_gguf(tokenizer, path)
+            found["gguf"].append(path.read_bytes())
+    found["model"] = [sentencepiece_model.serialize(made[name]) for name in ("unigram", "llama")]
+    found["llama2c"] = [llama2c.serialize(made["llama"])]
+    found["tiktoken"] = [write_tiktoken(made["bpe"], folder / "ranks").read_bytes()]
+    merges = b"#version: 0.2\nt h\nth e\n"
+    letters = {chr(c): i for i, c in enumerate([*range(33, 127), *range(161, 445)])}
+    pairs = json.dumps(letters | {"th": 400, "the": 401}).encode()
+    found["directory"] += [
+        packed({"encoder.json": pairs, "vocab.bpe": merges}),
+        packed({"vocab.json": pairs, "merges.txt": merges, "added_tokens.json": b'{"<s>": 402}'}),
+        packed({"vocab.txt": b"[PAD]\n[UNK]\nthe\n##s\n", "tokenizer_config.json": b"{}"}),
+    ]
+    several = b'{"chat_template": [{"name": "default", "template": "{{ bos_token }}"}]}'
+    found["chat"] = [
+        packed({"chat_template.jinja": CHATML.encode(), "tokenizer_config.json": b"{}"}),
+        packed({"tokenizer_config.json": several}),
+        packed({"chat_template.json": b'{"chat_template": "{{ messages[0].content }}"}'}),
+    ]
+    return found
+
+
+def read_file(data: bytes, folder: Path) -> Path:
+    """The file ``tokenizer.json`` or any other, told by its content."""
+    path = folder / ("tokenizer.json" if data[:1] == b"{" else "tokenizer")
+    path.write_bytes(data)
+    return path
+
+
+def read_directory(data: bytes, folder: Path) -> Path:
+    """The files that are packed into one input."""
+    for part in data.split(BOUNDARY)[:8]:
+        name, _, content = part.partition(b"\n")
+        plain = name.decode("ascii", "ignore")
+        if plain and plain.replace("_", "").replace(".", "").isalnum() and plain.strip("."):
+            (folder / plain[:40]).write_bytes(content)
+    return folder
+
+
+def use(tokenizer: Tokenizer, folder: Path) -> None:
+    """Whatever could be read must work, and be the same when written and read again."""
+    _switch_kernels(on=False)
+    rows = [encoded(tokenizer, text) for text in TEXTS]
+    again = load_tokenizer(tokenizer.save(folder / "saved"))
+    if [encoded(again, text) for text in TEXTS] != rows:
+        raise AssertionError("gives other ids once it is written and read again")
+    _switch_kernels(on=True)
+    if [encoded(tokenizer, text) for text in TEXTS] != rows:
+        raise AssertionError("the kernels give other ids")
+
+
+def _switch_kernels(*, on: bool) -> None:
+    global _kernels_are_on  # noqa: PLW0603
+    _kernels_are_on = on
+
+
+def encoded(tokenizer: Tokenizer, text: str) -> list[int] | None:
+    """Ids of a text, none if it cannot be spelled; decodes them as well."""
+    try:
+        ids = tokenizer.encode(text, add_special_tokens=True).tolist()
+        tokenizer.encode_with_offsets(text, allowed_special="all")
+        tokenizer.decode(ids)
+    except StemmaError:
+        return None
+    return ids
+
+
+def load(data: bytes, folder: Path) -> None:
+    """One file."""
+    use(load_tokenizer(read_file(data, folder)), folder)
+
+
+def load_several(data: bytes, folder: Path) -> None:
+    """A directory of several files."""
+    use(load_tokenizer(read_directory(data, folder)), folder)
+
+
+def load_ranks(data: bytes, folder: Path) -> None:
+    """A rank file, with what it does not say."""
+    use(load_tiktoken(read_file(data, folder), pattern="gpt2"), folder)
+
+
+def load_chat(data: bytes, folder: Path) -> None:
+    """A chat template, and a conversation by it."""
+    ChatTemplate.from_file(read_directory(data, folder)).render(MESSAGES)
+
+
+FORMATS: dict[str, Callable[[bytes, Path], None]] = {
+    "json": load,
+    "tiktoken": load_ranks,
+    "model": load,
+    "gguf": load,
+    "llama2c": load,
+    "directory": load_several,
+    "chat": load_chat,
+}
+
+
+class JsonMutator:
+    """Changes a value somewhere in a JSON document, where changed bytes rarely leave JSON."""
+
+    def __init__(self, documents: list[bytes]) -> None:
+        self._parts: list[Any] = list(ODD_VALUES)
+        for document in documents:
+            self._collect(json.loads(document))
+
+    def _collect(self, value: Any) -> None:
+        if isinstance(value, dict | list) and len(value) < 40:
+            self._parts.append(value)
+        for inner in value.values() if isinstance(value, dict) else ():
+            self._collect(inner)
+
+    def __call__(self, data: bytes, max_size: int, seed: int) -> bytes:
+        """`data` with one to four values changed; the library's mutation for an eighth of them."""
+        generator = random.Random(seed)
+        try:
+            document = json.loads(data) if generator.random() > 0.125 else None
+        except (ValueError, RecursionError):
+            document = None
+        if not isinstance(document, dict) or not document:
+            return bytes(atheris.Mutate(data, max_size))
+        for _ in range(generator.choice([1, 1, 1, 2, 4])):
+            self._change(document, generator)
+        changed = json.dumps(document).encode()
+        return changed if len(changed) <= max_size else data
+
+    def _change(self, value: Any, generator: random.Random) -> None:
+        keys = list(value) if isinstance(value, dict) else list(range(len(value)))
+        key = generator.choice(keys) if keys else None
+        inner = value[key] if keys else None
+        if isinstance(inner, dict | list) and inner and generator.random() < 0.8:
+            self._change(inner, generator)
+        elif keys and generator.random() < 0.2:
+            del value[key]
+        else:
+            new = self._new(inner, generator)
+            if isinstance(value, dict):
+                value[key if keys and generator.random() < 0.9 else "type"] = new
+            elif keys and generator.random() < 0.7:
+                value[key] = new
+            else:
+                value.append(new)
+
+    def _new(self, old: Any, generator: random.Random) -> Any:
+        if type(old) is bool:
+            return not old
+        if isinstance(old, int) and generator.random() < 0.5:
+            return old + generator.choice([-1, 1, 7])
+        if isinstance(old, str) and generator.random() < 0.5:
+            at = generator.randint(0, len(old))
+            return old[:at] + chr(generator.choice([0x20, 0x41, 0xE9, 0x2581])) + old[at + 1 :]
+        return json.loads(json.dumps(generator.choice(self._parts)))
+
+
+class Target:
+    """One run after another of one format; counts them, and keeps what fails.
+
+    Args:
+        name: the format.
+        folder: where the files under test lie.
+        findings: where those that fail are kept.
+        seconds: how long to go on.
+    """
+
+    def __init__(self, name: str, folder: Path, findings: Path, seconds: int) -> None:
+        self._load, self._name = FORMATS[name], name
+        self._folder, self._findings = folder, findings
+        self._seen: set[tuple[str, ...]] = set()
+        self._runs = self._read = 0
+        self._began, self._seconds = time.monotonic(), seconds
+
+    def __call__(self, data: bytes) -> None:
+        """One input; ends the process when the time is over."""
+        took = time.monotonic() - self._began
+        if took > self._seconds:
+            line = f"{self._name}: {self._runs:,} runs, {self._read:,} read, {took:.0f} s"
+            print(f"{line}, {len(self._seen)} kinds of failure", flush=True)
+            os._exit(0)
+        self._runs += 1
+        folder = _fresh(self._folder)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS_PER_RUN)
+        try:
+            self._load(data, folder)
+            self._read += 1
+        except StemmaError:
+            pass
+        except BaseException as error:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            self._keep(data, error)
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+
+    def _keep(self, data: bytes, error: BaseException) -> None:
+        frames = traceback.extract_tb(error.__traceback__)
+        ours = [frame for frame in frames if "stemma" in frame.filename] or list(frames)
+        place = ours[-1].filename.rpartition("stemma/")[2], str(ours[-1].lineno)
+        kind = (type(error).__name__, *place)
+        if kind in self._seen:
+            return
+        self._seen.add(kind)
+        path = self._findings / f"{self._name}-{len(self._seen)}-{kind[0]}"
+        path.write_bytes(data)
+        lines = "".join(traceback.format_exception_only(error)).strip()[:300]
+        print(f"FOUND {path}: {':'.join(place)}: {lines}", flush=True)
+
+
+def _fresh(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
+
+
+def _stop(*_: object) -> None:
+    raise TimeoutError(f"more than {SECONDS_PER_RUN} seconds")
+
+
+def fuzz(name: str, arguments: argparse.Namespace) -> None:
+    """Fuzz one format for the time that is given."""
+    warnings.simplefilter("ignore")
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    signal.signal(signal.SIGPROF, _stop)
+    work = _fresh(arguments.findings / f"{name}-work")
+    corpus, written = _fresh(work / "corpus"), _fresh(work / "written")
+    files = seeds(written)[name]
+    if arguments.seeds:
+        files += [p.read_bytes() for p in sorted(arguments.seeds.glob(f"{name}*")) if p.is_file()]
+    for i, data in enumerate(files):
+        FORMATS[name](data, _fresh(work / "under-test"))  # compiles the kernels, off the clock
+        (corpus / f"seed-{i}").write_bytes(data)
+    target = Target(name, work / "under-test", arguments.findings, arguments.seconds)
+    mutator = JsonMutator(files) if name == "json" else None
+    options = [f"-max_len={LARGEST_INPUT}", "-timeout=0", "-rss_limit_mb=0"]
+    options += [
+        "-rss_limit_mb=0",
+        f"-seed={arguments.seed}",
+        "-print_final_stats=0",
+        "-verbosity=0",
+    ]
+    atheris.Setup([sys.argv[0], *options, str(corpus)], target, custom_mutator=mutator)
+    atheris.Fuzz()
+
+
+def main() -> None:
+    """Fuzz one format, or all of them, each in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("format", choices=[*FORMATS, "all"])
+    parser.add_argument("--seconds", type=int, default=60, help="for each format")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seeds", type=Path, help="a folder of files named FORMAT-anything")
+    parser.add_argument("--findings", type=Path, default=Path("findings"))
+    arguments = parser.parse_args()
+    arguments.findings.mkdir(parents=True, exist_ok=True)
+    if arguments.format != "all":
+        fuzz(arguments.format, arguments)
+        return
+    for name in FORMATS:
+        command = [sys.executable, __file__, name, *sys.argv[2:]]
+        code = subprocess.run(command, check=False, timeout=arguments.seconds + 300).returncode
+        if code:
+            print(f"{name}: ended with {code}, see {arguments.findings}/{name}-work/under-test")
+
+
+if __name__ == "__main__":
+    main()
