@@ -170,10 +170,21 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
         load_tokenizer(tmp_path / "pipe")
 
 
-def test_a_file_that_is_far_too_large_is_not_read(tmp_path: Path) -> None:
-    path = tmp_path / "tokenizer.json"
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("tokenizer.json", b"{"),
+        ("a.tiktoken", b"YQ== 0\n"),
+        ("tokenizer.model", b"\n\x02\n\0"),
+        ("tokenizer.bin", b"\x07\0\0\0"),
+        ("vocab.bpe", b"#version: 0.2\n"),
+    ],
+)
+def test_a_file_that_is_far_too_large_is_not_read(name: str, head: bytes, tmp_path: Path) -> None:
+    path = tmp_path / name
+    (tmp_path / "encoder.json").write_text("{}")
     with path.open("wb") as file:
-        file.write(b"{")
+        file.write(head)
         file.truncate(10 << 30)
     with pytest.raises(TokenizerError, match=r"has 10,737,418,240 bytes"):
         load_tokenizer(path)

@@ -63,7 +63,7 @@ def read_bytes(path: Path) -> bytes:
         TokenizerError: if it cannot be read, is no file, or is too large.
     """
     try:
-        if not path.is_file():
+        if path.exists() and not path.is_file():
             raise TokenizerError("is not a file", where=str(path))
         size = path.stat().st_size
         if size > LARGEST_FILE:

@@ -15,6 +15,7 @@ import struct
 from pathlib import Path
 
 from stemma.errors import TokenizerError
+from stemma.tokenizers.files import read_bytes
 from stemma.tokenizers.formats.sentencepiece_model import write_file
 from stemma.tokenizers.sentencepiece.base import Kind, Piece, SentencePieceSettings, byte_piece
 from stemma.tokenizers.sentencepiece.bpe import SentencePieceBPE
@@ -38,10 +39,9 @@ def read(path: str | Path) -> SentencePieceBPE:
     Raises:
         TokenizerError: if it cannot be read, or is damaged or another format.
     """
+    data = read_bytes(Path(path))
     try:
-        return parse(Path(path).read_bytes())
-    except OSError as error:
-        raise TokenizerError(f"cannot be read: {error.strerror}", where=str(path)) from None
+        return parse(data)
     except TokenizerError as error:
         raise TokenizerError(error.what, where=str(path), cure=error.cure) from None
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stemma.errors import TokenizerError
+from stemma.tokenizers.files import read_bytes
 from stemma.tokenizers.formats.protobuf import (
     BYTES,
     FOUR_BYTES,
@@ -70,10 +71,9 @@ def read(path: str | Path) -> SentencePieceTokenizer:
     Raises:
         TokenizerError: if it cannot be read, is damaged, or asks for what is not known here.
     """
+    data = read_bytes(Path(path))
     try:
-        return parse(Path(path).read_bytes())
-    except OSError as error:
-        raise TokenizerError(f"cannot be read: {error.strerror}", where=str(path)) from None
+        return parse(data)
     except TokenizerError as error:
         where = f"{path}: {error.where}" if error.where else str(path)
         raise TokenizerError(error.what, where=where, cure=error.cure) from None
