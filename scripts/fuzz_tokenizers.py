@@ -364,7 +364,7 @@ def fuzz(name: str, arguments: argparse.Namespace) -> None:
         (corpus / f"seed-{i}").write_bytes(data)
     target = Target(name, work / "under-test", arguments.findings, arguments.seconds)
     mutator = JsonMutator(files) if name == "json" else None
-    options = [f"-max_len={LARGEST_INPUT}", "-timeout=0", "-rss_limit_mb=0"]
+    options = [f"-max_len={LARGEST_INPUT}", "-timeout=100", "-rss_limit_mb=0"]
     options += [
         "-rss_limit_mb=0",
         f"-seed={arguments.seed}",
