@@ -151,6 +151,7 @@ def seeds(folder: Path) -> dict[str, list[bytes]]:
         packed({"chat_template.jinja": CHATML.encode(), "tokenizer_config.json": b"{}"}),
         packed({"tokenizer_config.json": several}),
         packed({"chat_template.json": b'{"chat_template": "{{ messages[0].content }}"}'}),
+        *found["gguf"],
     ]
     return found
 
@@ -217,7 +218,8 @@ def load_ranks(data: bytes, folder: Path) -> None:
 
 def load_chat(data: bytes, folder: Path) -> None:
     """A chat template, and a conversation by it."""
-    ChatTemplate.from_file(read_directory(data, folder)).render(MESSAGES)
+    read = read_file if data.startswith(b"GGUF") else read_directory
+    ChatTemplate.from_file(read(data, folder)).render(MESSAGES)
 
 
 FORMATS: dict[str, Callable[[bytes, Path], None]] = {
