@@ -4,6 +4,7 @@
     python benchmarks/tokenizers.py encode --text prose=prose.txt --text code=code.py
     python benchmarks/tokenizers.py train --text prose=prose.txt
     python benchmarks/tokenizers.py unigram --text prose=prose.txt --model spiece.model
+    python benchmarks/tokenizers.py wordpiece --text prose=prose.txt --model bert/tokenizer.json
     python benchmarks/tokenizers.py memory --text prose=prose.txt
     python benchmarks/tokenizers.py start
 
@@ -33,17 +34,20 @@ from typing import Any
 # This file is named like a library that it measures.
 sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() != Path(__file__).parent]
 
+WHAT = ["encode", "train", "unigram", "wordpiece", "memory", "start"]
 RULES = {"r50k_base": "gpt2", "cl100k_base": "cl100k", "o200k_base": "o200k"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=_Plain)
-    parser.add_argument("what", choices=["encode", "train", "unigram", "memory", "start"])
+    parser.add_argument("what", choices=WHAT)
     parser.add_argument("--text", action="append", default=[], help="NAME=FILE, several times")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--ranks", type=Path, help="folder of .tiktoken files (encode, start)")
     parser.add_argument("--vocabularies", nargs="+", default=list(RULES), choices=RULES)
-    parser.add_argument("--model", type=Path, help="sentencepiece model (unigram)")
+    parser.add_argument(
+        "--model", type=Path, help="a .model (unigram), a tokenizer.json (wordpiece)"
+    )
     parser.add_argument("--vocab-size", type=int, default=32_768)
     arguments = parser.parse_args()
     texts = {
@@ -55,6 +59,7 @@ def main() -> None:
         "encode": encode,
         "train": train,
         "unigram": unigram,
+        "wordpiece": wordpiece,
         "memory": memory,
         "start": start,
     }
@@ -287,6 +292,44 @@ def _unigram_one(n_rounds: int, title: str, text: str, contenders: tuple[Any, An
         n_rounds,
     )
     table("lines and whole", times, megabytes, "MB/s", "stemma")
+
+
+def wordpiece(arguments: argparse.Namespace, texts: dict[str, str]) -> None:
+    import tokenizers
+    from stemma.tokenizers import load_tokenizer
+
+    ours = load_tokenizer(arguments.model)
+    face = tokenizers.Tokenizer.from_file(str(arguments.model))
+    face.no_truncation()
+    face.no_padding()
+    for name, text in texts.items():
+        _wordpiece_one(arguments.rounds, f"{arguments.model.name}, {name}", text, (ours, face))
+
+
+def _wordpiece_one(n_rounds: int, title: str, text: str, contenders: tuple[Any, Any]) -> None:
+    ours, face = contenders
+    docs = documents(text)
+
+    def face_with(parallel: bool) -> Callable[[Any], Any]:
+        def work(_: Any) -> Any:
+            os.environ["TOKENIZERS_PARALLELISM"] = str(parallel).lower()
+            return face.encode_batch(docs, add_special_tokens=False)
+
+        return work
+
+    theirs = [found.ids for found in face_with(parallel=False)(None)]
+    same = [ids.tolist() for ids in ours.encode_batch(docs, threads=1)] == theirs
+    print(f"\n=== {title}: {len(docs)} documents, ids equal: {same}")
+    times = rounds(
+        {
+            "stemma batch": (lambda: None, lambda _: ours.encode_batch(docs, threads=1)),
+            "tokenizers batch": (lambda: None, face_with(parallel=False)),
+            "stemma batch, 2 threads": (lambda: None, lambda _: ours.encode_batch(docs, threads=2)),
+            "tokenizers batch, all cores": (lambda: None, face_with(parallel=True)),
+        },
+        n_rounds,
+    )
+    table("documents of 10 kB", times, len(text.encode()) / 1e6, "MB/s", "stemma batch")
 
 
 _MEMORY = """
