@@ -100,7 +100,7 @@ class CompiledBPE:
             rows = np.asarray(merges, np.int32).reshape(-1, 2)
             self._pair_table.index_merges(rows, self._pairs)
         else:
-            self._results = np.arange(len(vocabulary.spellings), dtype=np.int32)
+            self._results = np.empty(0, np.int32)
             tables = (self._byte_ids, self._pairs, self._results)
             self._ranks.index_ranks(*spelled, learned, whole, *tables)
         self._pair_table.index_byte_pairs(self._byte_ids, self._pairs, self._byte_pairs)

@@ -65,7 +65,7 @@ def merge_small(
         byte_pairs: the rank of each pair of bytes, ``NEVER`` where they do not merge.
         characters: see `index_characters`.
         pairs: see `find_pair`.
-        results: the token that each merge makes.
+        results: the token that each merge makes; empty if its number is the merge's rank.
         ids: the tokens are written here ...
         first: ... from here on.
         scratch: int32, of shape ``SCRATCH``: pairs, tokens, the places after and before each.
@@ -89,7 +89,7 @@ def merge_small(
         i = np.intp(best & _PLACE)
         right = np.intp(at(after, i))
         beyond = np.intp(at(after, right))
-        merged = at(results, rank)
+        merged = result_of(results, rank)
         put(token, i, merged)
         put(after, i, np.int32(beyond))
         put(best_of, right, NEVER)
@@ -109,6 +109,12 @@ def merge_small(
         put(ids, first + k, at(token, i))
         i = np.intp(at(after, i))
     return count
+
+
+@kernel
+def result_of(results: Any, rank: int) -> np.int32:
+    """The token that a merge makes; see `merge_small`."""
+    return np.int32(rank) if results.size == 0 else at(results, rank)
 
 
 @kernel
@@ -222,7 +228,7 @@ def merge_large(
             continue
         right = after[i]
         beyond = after[right]
-        tokens[i] = results[best]
+        tokens[i] = result_of(results, best)
         tokens[right] = -1
         after[i] = beyond
         if beyond < n:

@@ -24,6 +24,7 @@ from stemma.tokenizers.kernels.merging import (
     TOKEN_BITS,
     merge_large,
     merge_small,
+    result_of,
 )
 from stemma.tokenizers.kernels.vocabulary import find_whole
 
@@ -45,7 +46,7 @@ def index_ranks(
         whole: see `find_whole`.
         byte_ids: the id of each byte.
         pairs: uint64, all ones; room for twice as many pairs.
-        results: 0, 1, 2, ...
+        results: empty, see `merge_small`.
     """
     ids = np.empty(SMALL, np.int32)
     scratch = np.empty(SCRATCH, np.int32)
@@ -175,7 +176,7 @@ def index_characters(
 
     Args:
         pairs: see `find_pair`.
-        results: the token that each merge makes.
+        results: see `merge_small`.
         byte_ids: the token of each byte, or -1.
         spelled: the bytes of all tokens.
         offsets: where each token begins in ``spelled``.
@@ -222,7 +223,7 @@ def index_characters(
             if best == NEVER or best >= from_right[parts[n - 1]]:
                 break
             anywhere = anywhere and best < from_left[parts[0]]
-            parts[place] = results[best]
+            parts[place] = result_of(results, best)
             if place == 0 and n == 3:
                 parts[1] = parts[2]
             n -= 1

@@ -59,7 +59,7 @@ def encode_words(
         byte_pairs: see `merge_small`.
         characters: see `index_characters`.
         pairs: see `find_pair`.
-        results: the token that each merge makes, int32.
+        results: see `merge_small`, int32.
         whole: hash table of the tokens that a word of their bytes becomes, see `find_whole`.
         spelled: the bytes of all tokens, one after another, uint8.
         offsets: where each token begins in ``spelled``, int64.
