@@ -20,6 +20,9 @@ UNSEEN, SPACE, ALONE, PART, MARK = range(5)
 """What a character is: not asked for yet; between words; a word by itself; part of a word; part of
 a word in which several of its kind may change places."""
 
+ENDS_WORD = 1
+"""Stands among the letters for a character that is no part of the word before it."""
+
 DONE, ASK, READ = range(3)
 """Why `encode` comes back: all is read; a character is not in the tables yet; a word is to be read
 in the readable way."""
@@ -60,7 +63,8 @@ def encode(
         kinds: what each code point is, uint8.
         places: where its new spelling stands in ``new``, int32; 0 if it stays as it is.
         new: new spellings, each after its length, uint8.
-        letters: for each byte the ASCII letter that it adds to a word; 0 if it is not so simple.
+        letters: for each byte the ASCII letter that it adds to a word, or `ENDS_WORD`; 0 if it is
+            not so simple.
         cells: double array of the tokens, uint32.
         cell_ids: the token that ends at each cell, int32.
         inside: the cell from which tokens are walked that continue a word; -1 if there are none.
@@ -81,9 +85,22 @@ def encode(
             if at(data, i) == 0x20:
                 i += 1
                 continue
-            end, size, length, marks = read_word(
-                data, i, limit, kinds, places, new, letters, most, word
-            )
+            # Most words are such letters alone; to call a function for each would cost as much
+            # as all the rest.
+            end = i
+            size = 0
+            letter = at(letters, at(data, end))
+            while letter > ENDS_WORD and end < limit:
+                if size <= most:
+                    put(word, size, letter)
+                    size += 1
+                end += 1
+                letter = at(letters, at(data, end))
+            length, marks = size, 0
+            if end < limit and (letter != ENDS_WORD or end == i):
+                end, size, length, marks = read_rest(
+                    data, i, end, limit, kinds, places, new, letters, most, word, size
+                )
             found = 0
             if 0 < length <= most and marks < 2:
                 found = cut(word, size, cells, cell_ids, inside, ids, n)
@@ -104,9 +121,10 @@ def encode(
 
 
 @kernel
-def read_word(
+def read_rest(
     data: Any,
     start: int,
+    place: int,
     limit: int,
     kinds: Any,
     places: Any,
@@ -114,12 +132,14 @@ def read_word(
     letters: Any,
     most: int,
     word: Any,
+    size: int,
 ) -> tuple[int, int, int, int]:
-    """Read the word that begins at ``start``, or a space.
+    """Read on in a word, where a character comes that is no simple letter.
 
     Args:
         data: see `encode`.
-        start: where to begin.
+        start: where the word begins.
+        place: where to go on.
         limit: where the text ends.
         kinds: see `encode`.
         places: see `encode`.
@@ -127,45 +147,39 @@ def read_word(
         letters: see `encode`.
         most: what goes beyond so many characters is not written.
         word: the normalised word is written here.
+        size: the number of letters that stand there already.
 
     Returns:
         Where it ends, its size in bytes, its characters (0 if nothing remains of it), and the
         number of its marks; the third is -1 if the fourth is a character not in the tables.
     """
-    size = 0
-    length = 0
+    length = size
     marks = 0
-    i = np.intp(start)
+    i = np.intp(place)
     while i < limit:
         byte = at(data, i)
         letter = at(letters, byte)
-        if letter != 0:
-            if length <= most:
-                put(word, size, letter)
-                size += 1
-                length += 1
-            i += 1
-            continue
+        if letter == ENDS_WORD and i > start:
+            break
         code = code_point(data, i)
         kind = at(kinds, code)
         if kind == UNSEEN:
-            return i, 0, -1, code
+            length, marks = -1, code
+            break
         if kind <= ALONE and i > start:
             break
-        width = 1 if byte < 0x80 else 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+        width = 1 + np.intp(byte >= 0xC0) + np.intp(byte >= 0xE0) + np.intp(byte >= 0xF0)
         i += width
-        if kind == SPACE:
-            break
         marks += kind == MARK
         if length <= most:
-            place = np.intp(at(places, code))
-            width = width if place == 0 else np.intp(at(new, place))
+            spelling = np.intp(at(places, code))
+            width = width if spelling == 0 else np.intp(at(new, spelling))
             for j in range(width):
-                byte = at(data, i - width + j) if place == 0 else at(new, place + 1 + j)
+                byte = at(data, i - width + j) if spelling == 0 else at(new, spelling + 1 + j)
                 put(word, size, byte)
                 size += 1
                 length += byte & 0xC0 != 0x80
-        if kind == ALONE:
+        if kind <= ALONE:
             break
     return i, size, length, marks
 

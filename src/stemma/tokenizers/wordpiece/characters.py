@@ -126,7 +126,10 @@ def _letters(
     for byte in range(128):
         place = places[byte]
         if kinds[byte] == kernel.PART and (place == 0 or new[place] == 1):
-            letters[byte] = new[place + 1] if place else byte
+            letter = new[place + 1] if place else byte
+            letters[byte] = letter if letter > kernel.ENDS_WORD else 0
+        elif kinds[byte] <= kernel.ALONE:
+            letters[byte] = kernel.ENDS_WORD
     return letters
 
 
