@@ -239,6 +239,9 @@ def test_a_batch_on_threads_is_every_text_by_itself(
 def test_half_a_character_is_refused_in_a_batch(bert: WordPiece) -> None:
     with pytest.raises(TokenizerError, match=r"text 1: .*lone surrogate"):
         bert.encode_batch(["a " * 100_000, "b\ud800"])
+    for text in ("a " * 100_000 + "\ud800", "[SEP]\ud800" + "a " * 100_000):
+        with pytest.raises(TokenizerError, match="lone surrogate"):
+            bert.encode(text, allowed_special="all")
 
 
 def every_character() -> Iterator[str]:

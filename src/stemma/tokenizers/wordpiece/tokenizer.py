@@ -22,6 +22,7 @@ from stemma.tokenizers.steps import decoders
 from stemma.tokenizers.steps.normalizers import BertNormalizer
 from stemma.tokenizers.steps.pre_tokenizers import BertPreTokenizer
 from stemma.tokenizers.steps.template import Special, Template, Text
+from stemma.tokenizers.texts import all_utf8
 from stemma.tokenizers.vocabulary import ids_of
 from stemma.tokenizers.wordwise import Decoder, PreTokenizer, WordwiseTokenizer
 from stemma.tokenizers.wordwise_json import wordwise_json
@@ -264,10 +265,10 @@ class WordPiece(WordwiseTokenizer):
         if fast is None:
             return super()._encode_texts(texts, allowed_special)
         with_added = [self._added.occur_in(text, names) for text in texts]
-        plain = (text for text, added in zip(texts, with_added, strict=True) if not added)
-        rows = iter(fast.encode_texts([text.encode() for text in plain]))
+        plain = [text for text, added in zip(texts, with_added, strict=True) if not added]
+        rows = iter(fast.encode_texts(all_utf8(plain)))
         return [
-            self.encode(text, allowed_special=allowed_special) if added else next(rows)
+            self._encode_text(text, names) if added else next(rows)
             for text, added in zip(texts, with_added, strict=True)
         ]
 
