@@ -104,7 +104,11 @@ class Tokenizer(ABC):
             TokenizerError: if ``text`` holds half a surrogate pair (which no UTF-8 file can hold),
                 if ``allowed_special`` names an unknown token, or if the family cannot spell it.
         """
-        ids = self._encode_texts([text], allowed_special)[0]
+        try:
+            ids = self._encode_texts([text], allowed_special)[0]
+        except TypeError:
+            check_text(text)
+            raise
         return self.template.apply(ids) if add_special_tokens and self.template else ids
 
     def _encode_texts(

@@ -62,12 +62,11 @@ class CharacterBPE(WordwiseTokenizer):
         normalizer: Normalizer | None = None,
         template: Template | None = None,
     ) -> None:
-        self._decoder = decoder or decoders.Spaces()
         super().__init__(
             [token.encode() for token in tokens],
             added,
             pre_tokenizer=pre_tokenizer or pre_tokenizers.Sequence(()),
-            decoder=self._decoder,
+            decoder=decoder or decoders.Spaces(),
             normalizer=normalizer,
             template=template,
         )
@@ -212,14 +211,6 @@ class CharacterBPE(WordwiseTokenizer):
         )
         known = separates and self.normalizer is None
         return max(text.rfind(" ", 0, before + 1), 0) if known else 0
-
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The text of ``ids`` as the decoder joins them.
-
-        Raises:
-            TokenizerError: if ``ids`` is not a row of integers or one is outside the vocabulary.
-        """
-        return self._decoder.join(map(self._spellings.__getitem__, self._checked(ids).tolist()))
 
     def to_json(self) -> dict[str, Any]:
         """A BPE model with what stands around it."""
