@@ -129,6 +129,26 @@ def test_llama_cpp_gives_the_same_ids(
     same_as_llama_cpp(load_gguf(path), path, map(known_to_llama_cpp, texts))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gpt-2", "llama-spm"])
+def test_llama_cpp_on_a_hundred_thousand_strings(
+    name: str,
+    *,
+    vocabulary: Callable[[str], Path],
+    random_texts: RandomTexts,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = vocabulary(name)
+    ours, theirs = load_gguf(path), LlamaCpp(path)
+    texts = [known_to_llama_cpp(text).replace("\0", "") for text in random_texts(100_000, 8)]
+    expected = [theirs.encode(text) for text in texts]
+    for by_kernels in (True, False):
+        for module in ("kernels", "sentencepiece.base"):
+            monkeypatch.setattr(f"stemma.tokenizers.{module}.worth", lambda _, on=by_kernels: on)
+        for text, ids, wanted in zip(texts, ours.encode_batch(texts), expected, strict=True):
+            assert ids.tolist() == wanted, (by_kernels, text)
+
+
 def test_bert_is_cut_like_bert(
     vocabulary: Callable[[str], Path],
     mirror: Mirror,

@@ -313,9 +313,12 @@ def test_files_of_the_library_open_with_its_ids(
     check_same(loaded, theirs, texts[:60])
 
 
-@pytest.mark.parametrize(
+PUBLISHED = pytest.mark.parametrize(
     "path", ["gpt2/tokenizer.json", "bert/tokenizer.json", "t5/flan-t5-tokenizer.json"]
 )
+
+
+@PUBLISHED
 def test_published_files_open_with_the_library_s_ids(
     path: str,
     mirror: Callable[[str], Path],
@@ -337,6 +340,32 @@ def test_published_files_open_with_the_library_s_ids(
     again = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     check_same(ours, again, texts[:200])
     assert load_tokenizer(tmp_path).fingerprint == ours.fingerprint
+
+
+@pytest.mark.slow
+@PUBLISHED
+def test_published_files_on_a_hundred_thousand_strings(
+    path: str,
+    *,
+    mirror: Callable[[str], Path],
+    random_texts: Callable[[int, int], Iterator[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = mirror(f"tokenizers/{path}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ours = load_tokenizer(file)
+    theirs = tokenizers.Tokenizer.from_file(str(file))
+    theirs.no_truncation()
+    theirs.no_padding()
+    names = [token.content for token in ours.added_tokens]
+    texts = list(with_added(random_texts(50_000, 7), names, 6))
+    expected = [theirs.encode(text, add_special_tokens=False).ids for text in texts]
+    for by_kernels in (True, False):
+        monkeypatch.setattr("stemma.tokenizers.kernels.worth", lambda _, on=by_kernels: on)
+        found = ours.encode_batch(texts, allowed_special="all")
+        for text, ids, wanted in zip(texts, found, expected, strict=True):
+            assert ids.tolist() == wanted, (by_kernels, text)
 
 
 @pytest.mark.parametrize("name", THEIRS)

@@ -148,14 +148,24 @@ def test_models_that_sentencepiece_trained(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("file", [file for file, _, _ in FILES])
 def test_a_hundred_thousand_strings(
-    mirror: Callable[[str], Path], random_texts: Callable[[int, int], Iterator[str]]
+    file: str,
+    *,
+    mirror: Callable[[str], Path],
+    random_texts: Callable[[int, int], Iterator[str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    texts = list(random_texts(50_000, 3))
-    for file, _, _ in FILES:
-        theirs = sentencepiece.SentencePieceProcessor(model_file=str(mirror(file)))
-        for ids, text in zip(read(mirror(file))._text_encoder()(texts), texts, strict=True):
-            assert ids.tolist() == theirs.encode(text), (file, text)
+    texts = list(random_texts(100_000, 3))
+    theirs = sentencepiece.SentencePieceProcessor(model_file=str(mirror(file)))
+    expected = [theirs.encode(text) for text in texts]
+    ours = read(mirror(file))
+    for by_kernels in (True, False):
+        monkeypatch.setattr(
+            "stemma.tokenizers.sentencepiece.base.worth", lambda _, on=by_kernels: on
+        )
+        for text, ids, wanted in zip(texts, ours.encode_batch(texts), expected, strict=True):
+            assert ids.tolist() == wanted, (by_kernels, text)
 
 
 # The parts of a message, to be put together wrongly.

@@ -76,6 +76,25 @@ def test_openai_s_encodings_give_tiktoken_s_ids(
         assert theirs.decode(ids) == mixed
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["r50k_base", "p50k_base", "cl100k_base", "o200k_base"])
+def test_a_hundred_thousand_strings(
+    name: str,
+    *,
+    openai: Callable[[str], tiktoken.Encoding],
+    mirror: Callable[[str], Path],
+    random_texts: Callable[[int, int], Iterator[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    texts = list(random_texts(100_000, 12))
+    expected = openai(name).encode_ordinary_batch(texts)
+    ours = load_tokenizer(mirror(f"tokenizers/tiktoken/{name}.tiktoken"))
+    for by_kernels in (True, False):
+        monkeypatch.setattr("stemma.tokenizers.kernels.worth", lambda _, on=by_kernels: on)
+        for text, ids, wanted in zip(texts, ours.encode_batch(texts), expected, strict=True):
+            assert ids.tolist() == wanted, (by_kernels, text)
+
+
 @pytest.mark.parametrize("file", ["r50k_base", "p50k_base", "cl100k_base", "o200k_base"])
 def test_they_are_known_by_their_content(
     file: str, mirror: Callable[[str], Path], tmp_path: Path
