@@ -498,6 +498,7 @@ def test_what_we_do_not_have_or_makes_no_sense_is_named(
         ("t5", change("added_tokens", 5, "id", to=4000), "without a gap"),
         ("t5", change("added_tokens", 1, "content", to="<x>"), "stands for '<s>' and for '<x>'"),
         ("t5", change("model", "surprise", to=3), "model.surprise = 3"),
+        ("t5", change("model", "type", to=""), "does not say of what type its model is"),
         ("t5", change("post_processor", "special_tokens", "<s>", "ids", to=[7]), "at its id 7"),
         (
             "bert",

@@ -76,7 +76,8 @@ def _read(fields: Fields) -> Tokenizer:
     family = model.text("type", "BPE" if "merges" in model.names else "")
     if family not in _FAMILIES:
         raise TokenizerError(
-            f"holds a {family} tokenizer", cure=f"stemma reads these: {', '.join(_FAMILIES)}."
+            f"holds a {family} tokenizer" if family else "does not say of what type its model is",
+            cure=f"stemma reads these: {', '.join(_FAMILIES)}.",
         )
     around = _read_around(fields)
     tokenizer = _FAMILIES[family](model, around)
