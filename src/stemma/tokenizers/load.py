@@ -114,12 +114,14 @@ def _head(path: Path) -> bytes:
 
 
 def _read_json(path: Path) -> Tokenizer:
-    from stemma.tokenizers.formats import gpt2_files, huggingface
+    from stemma.tokenizers.formats import gpt2_files
 
     document = read_document(path)
     named = path.name in {first for first, _ in gpt2_files.PAIRS}
     if named and not isinstance(document.get("model"), dict):
-        return gpt2_files.load_gpt2_files(path)
+        return gpt2_files.read_pair(path, document)
+    from stemma.tokenizers.formats import huggingface
+
     try:
         return huggingface.read(document)
     except TokenizerError as error:

@@ -118,15 +118,17 @@ class _Vocabulary:
         return self._values.get(f"tokenizer.ggml.{name}")
 
     def _kinds(self) -> list[Kind]:
+        kinds = [Kind.NORMAL] * len(self.tokens)
         row = self.row("token_type")
         if row is None:
-            return [Kind.NORMAL] * len(self.tokens)
+            return kinds
         # 0 is "undefined", which files for BPE have had.
         known = {0: Kind.NORMAL, **{kind.value: kind for kind in Kind}}
-        numbers = row.tolist()
-        if wrong := set(numbers) - known.keys():
+        if wrong := set(row.tolist()) - known.keys():
             raise TokenizerError(f"tokenizer.ggml.token_type holds {wrong.pop()}, which is no kind")
-        return [known[number] for number in numbers]
+        for id_ in np.flatnonzero(row != Kind.NORMAL).tolist():
+            kinds[id_] = known[row[id_].item()]
+        return kinds
 
     def _special(self) -> dict[str, int]:
         found: dict[str, int] = {}
@@ -139,14 +141,18 @@ class _Vocabulary:
             found[name] = id_
         return found
 
+    def of_kind(self, *kinds: Kind) -> list[int]:
+        """The ids of the tokens of some kinds other than the normal one, rising."""
+        row = self.row("token_type")
+        return [] if row is None else np.flatnonzero(np.isin(row, kinds)).tolist()
+
     def added(self) -> list[AddedToken]:
         """The tokens that are found in a text before it is cut: special ones, and user-defined."""
-        named = set(self.special.values())
+        named = {i for i in self.special.values() if self.kinds[i] == Kind.NORMAL}
+        ids = named.union(self.of_kind(Kind.CONTROL, Kind.UNKNOWN, Kind.USER_DEFINED))
         return [
-            AddedToken(self.tokens[id_], id_, special=kind != Kind.USER_DEFINED)
-            for id_, kind in enumerate(self.kinds)
-            if kind in (Kind.CONTROL, Kind.UNKNOWN, Kind.USER_DEFINED)
-            or (id_ in named and kind == Kind.NORMAL)
+            AddedToken(self.tokens[id_], id_, special=self.kinds[id_] != Kind.USER_DEFINED)
+            for id_ in sorted(ids)
         ]
 
     def template(self, *, add_bos: bool, add_eos: bool) -> Template | None:
@@ -168,8 +174,9 @@ def _read_bpe(vocabulary: _Vocabulary) -> Tokenizer:
     rule = pre_tokenizer(vocabulary.text("tokenizer.ggml.pre", "default"))
     ids = ids_of(vocabulary.tokens)
     added = vocabulary.added()
-    unused = {id_ for id_, kind in enumerate(vocabulary.kinds) if kind == Kind.UNUSED}
-    tokens = [UNUSED if id_ in unused else token for id_, token in enumerate(vocabulary.tokens)]
+    tokens = list(vocabulary.tokens)
+    for id_ in vocabulary.of_kind(Kind.UNUSED):
+        tokens[id_] = UNUSED
     return ByteLevelBPE(
         spelled(tokens, {token.id: token.content for token in added}),
         read_merges(vocabulary.value("merges"), ids, "tokenizer.ggml.merges"),

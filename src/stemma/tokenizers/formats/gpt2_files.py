@@ -59,13 +59,27 @@ def load_gpt2_files(path: str | Path) -> ByteLevelBPE:
         TokenizerError: if a file is missing or damaged, or ``tokenizer_config.json`` beside them
             names another tokenizer than GPT-2's.
     """
+    vocabulary, _ = pair_of(Path(path))
+    return read_pair(vocabulary, read_json(vocabulary))
+
+
+def read_pair(vocabulary: Path, values: Any) -> ByteLevelBPE:
+    """`load_gpt2_files`, the file of tokens being read already.
+
+    Args:
+        vocabulary: that file.
+        values: what it holds.
+
+    Raises:
+        TokenizerError: see `load_gpt2_files`.
+    """
     from stemma.tokenizers.bpe.byte_level import ByteLevelBPE
 
-    vocabulary, merges = pair_of(Path(path))
+    _, merges = pair_of(vocabulary)
     _check_config(vocabulary.parent)
     try:
         added = _read_added(vocabulary.with_name("added_tokens.json"))
-        tokens, ids = read_vocabulary(read_json(vocabulary), added)
+        tokens, ids = read_vocabulary(values, added)
     except TokenizerError as error:
         raise _located(error, vocabulary) from error
     try:
