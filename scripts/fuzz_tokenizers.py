@@ -50,6 +50,7 @@ with atheris.instrument_imports(include=["stemma"], exclude=COMPILED):
 from gguf import GGUFWriter  # noqa: E402 - what is to be watched is imported first
 
 from stemma.errors import StemmaError  # noqa: E402
+from stemma.tokenizers.bpe.alphabet import BYTE_ORDER, to_visible  # noqa: E402
 from stemma.tokenizers.bpe.byte_level import ByteLevelBPE  # noqa: E402
 from stemma.tokenizers.bpe.graphemes import GraphemeBPE  # noqa: E402
 from stemma.tokenizers.character import CharacterTokenizer  # noqa: E402
@@ -139,12 +140,14 @@ def seeds(folder: Path) -> dict[str, list[bytes]]:
     found["llama2c"] = [llama2c.serialize(made["llama"])]
     found["tiktoken"] = [write_tiktoken(made["bpe"], folder / "ranks").read_bytes()]
     merges = b"#version: 0.2\nt h\nth e\n"
-    letters = {chr(c): i for i, c in enumerate([*range(33, 127), *range(161, 445)])}
-    pairs = json.dumps(letters | {"th": 400, "the": 401}).encode()
+    letters = {character: i for i, character in enumerate(to_visible(BYTE_ORDER))}
+    pairs = json.dumps(letters | {"th": 256, "the": 257}).encode()
     found["directory"] += [
         packed({"encoder.json": pairs, "vocab.bpe": merges}),
-        packed({"vocab.json": pairs, "merges.txt": merges, "added_tokens.json": b'{"<s>": 402}'}),
-        packed({"vocab.txt": b"[PAD]\n[UNK]\nthe\n##s\n", "tokenizer_config.json": b"{}"}),
+        packed({"vocab.json": pairs, "merges.txt": merges, "added_tokens.json": b'{"<s>": 258}'}),
+        packed(
+            {"vocab.txt": b"[PAD]\n[UNK]\n[CLS]\n[SEP]\nthe\n##s\n", "tokenizer_config.json": b"{}"}
+        ),
     ]
     several = b'{"chat_template": [{"name": "default", "template": "{{ bos_token }}"}]}'
     found["chat"] = [
