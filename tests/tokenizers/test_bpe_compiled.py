@@ -123,6 +123,14 @@ def test_what_is_left_of_a_character_may_merge_with_the_one_before() -> None:
     assert tokenizer._compiled.encode("éの".encode()).tolist() == expected
 
 
+@pytest.mark.parametrize("token", [b"\xfa\r", b"\xfa\xfa", b"\r\xfa", b"a\xfab"])
+def test_a_token_of_a_byte_that_has_none_is_made_by_no_merge(token: bytes) -> None:
+    ranks = {byte: i for i, byte in enumerate(BYTES) if byte != b"\xfa"} | {token: 250}
+    tokenizer = ByteLevelBPE.from_ranks(ranks, {}, pattern="gpt2")
+    assert tokenizer.merges == []
+    assert tokenizer._compiled.encode(b"\rab\r").tolist() == [13, 97, 98, 13]
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_the_merges_found_from_ranks_are_the_only_ones_ever_used(seed: int) -> None:
     generator = random.Random(seed)

@@ -484,7 +484,7 @@ def test_templates_in_other_files(tmp_path: Path) -> None:
         ChatTemplate.from_file(tmp_path / "False.gguf")
     (tmp_path / "b.jinja").write_bytes(b"\xff")
     for name in ("b.jinja", "missing.jinja"):
-        with pytest.raises(TokenizerError, match="cannot be read"):
+        with pytest.raises(TokenizerError, match="cannot be read|is not UTF-8"):
             ChatTemplate.from_file(tmp_path / name)
 
 
@@ -498,3 +498,16 @@ def test_messages_that_are_none() -> None:
         template.render([{"role": "user"}])
     with pytest.raises(TokenizerError, match="lone surrogate"):
         template.encode(gpt2(), [{"role": "user", "content": "\ud800"}])
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "what"),
+    [
+        ("chat_template.jinja", b"\xff", "is not UTF-8"),
+        ("tokenizer_config.json", b'{"chat_template": [{"name": ["a"]}]}', "no chat template"),
+    ],
+)
+def test_damaged_files_of_templates(tmp_path: Path, file: str, content: bytes, what: str) -> None:
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(TokenizerError, match=what):
+        ChatTemplate.from_file(tmp_path)

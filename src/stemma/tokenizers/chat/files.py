@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stemma.errors import TokenizerError
+from stemma.tokenizers.files import read_bytes
 
 TEMPLATE_FILE = "chat_template.jinja"
 CONFIG_FILE = "tokenizer_config.json"
@@ -36,15 +37,15 @@ def find_template(path: Path, name: str = "default") -> Found:
     try:
         with path.open("rb") as file:
             is_gguf = file.read(4) == b"GGUF"
-        return _in_gguf(path) if is_gguf else Found(path.read_text("utf-8"), {})
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise TokenizerError(f"cannot be read: {error}", where=str(path)) from None
+    return _in_gguf(path) if is_gguf else Found(_read_text(path), {})
 
 
 def _in_directory(directory: Path, name: str) -> Found:
     config = _read_json(directory / CONFIG_FILE)
     path = directory / TEMPLATE_FILE
-    found: Any = path.read_text("utf-8") if path.exists() else config.get("chat_template")
+    found: Any = _read_text(path) if path.exists() else config.get("chat_template")
     found = found or _read_json(directory / _OLD_FILE).get("chat_template")
     if isinstance(found, list):
         found = _of_several(found, name, directory / CONFIG_FILE)
@@ -55,12 +56,12 @@ def _in_directory(directory: Path, name: str) -> Found:
 
 
 def _of_several(rows: list[Any], name: str, where: Path) -> Any:
-    named = {row.get("name"): row.get("template") for row in rows if isinstance(row, dict)}
+    named = {str(row.get("name")): row.get("template") for row in rows if isinstance(row, dict)}
     if name not in named:
         raise TokenizerError(
             f"there is no chat template {name!r}",
             where=str(where),
-            cure=f"There are: {', '.join(map(str, named))}.",
+            cure=f"There are: {', '.join(named)}.",
         )
     return named[name]
 
@@ -75,6 +76,8 @@ def _in_gguf(path: Path) -> Found:
     source, tokens = values.get("tokenizer.chat_template"), values.get(f"{prefix}.tokens", [])
     if not isinstance(source, str):
         raise _none_in(path)
+    if not isinstance(tokens, list):
+        raise TokenizerError(f"{prefix}.tokens is no list", where=str(path))
     given = {key: values.get(name) for key, name in ids.items()}
     return Found(
         source,
@@ -90,12 +93,19 @@ def _none_in(path: Path) -> TokenizerError:
     )
 
 
+def _read_text(path: Path) -> str:
+    try:
+        return read_bytes(path).decode()
+    except UnicodeDecodeError as error:
+        raise TokenizerError(f"is not UTF-8: {error}", where=str(path)) from None
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        value = json.loads(read_bytes(path))
+    except (ValueError, RecursionError) as error:
         raise TokenizerError(f"is damaged: {error}", where=str(path)) from None
     return value if isinstance(value, dict) else {}
 

@@ -56,8 +56,11 @@ def index_ranks(
     n_irregular = 0
     for token in learned:
         start, end = offsets[token], offsets[token + 1]
-        if end - start < 2:
-            continue
+        missing = False
+        for i in range(start, end):
+            missing = missing or byte_ids[spelled[i]] < 0
+        if end - start < 2 or missing:
+            continue  # no merge makes it
         n = 0
         if end - start <= SMALL:
             n = merge_small(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from stemma.errors import TokenizerError
 from stemma.tokenizers import kernels
+from stemma.tokenizers.files import read_bytes
 from stemma.tokenizers.special import AddedToken, AllowedSpecial
 from stemma.tokenizers.steps import decoders
 from stemma.tokenizers.steps.normalizers import BertNormalizer
@@ -334,11 +335,7 @@ def read_vocabulary(path: Path) -> list[str]:
         TokenizerError: if it cannot be read, is not UTF-8, or has an empty line.
     """
     try:
-        lines = path.read_bytes().decode().split("\n")
-    except OSError as error:
-        raise TokenizerError(
-            f"cannot be read: {error.strerror or error}", where=str(path)
-        ) from None
+        lines = read_bytes(path).decode().split("\n")
     except UnicodeDecodeError as error:
         raise TokenizerError(
             f"is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {error.start}",
