@@ -18,11 +18,11 @@ from stemma.errors import DataError
 
 STDIN = "-"
 COMPRESSED_SUFFIXES = (".gz", ".xz", ".bz2")
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 17
 
 
 def text_pieces(path: Path) -> Iterator[str]:
-    """Stream a UTF-8 file (or standard input, ``-``) as pieces of text of about a megabyte.
+    """Stream a UTF-8 file (or standard input, ``-``) as pieces of text of up to 128 KiB.
 
     A byte-order mark at the start is dropped. Line ends become ``\\n`` whether they were ``\\r\\n``
     or ``\\r``, as in Python's own text mode: a file reads the same whatever system wrote it.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,9 @@ from stemma.data.shards import TokenShards
 from stemma.data.sources import SEPARATOR
 from stemma.data.tokens import StreamEncoder, dtype_for
 from stemma.errors import DataError
+
+RELEASE_EVERY = 1 << 23
+"""After so many tokens memory that is free goes back to the system."""
 
 
 def encode_file(
@@ -46,6 +52,7 @@ def encode_file(
     dtype = dtype_for(tokenizer.vocab_size)
     end_of_text = tokenizer.end_of_text
     close = np.array([] if end_of_text is None else [end_of_text], dtype)
+    next_release = RELEASE_EVERY
     with ShardWriter(directory, tokenizer, shard_tokens=shard_tokens) as writer:
         for number, document in enumerate(stream_pieces(text_pieces(path), SEPARATOR)):
             meter = _Meter(_without_first_newline(document) if number else document)
@@ -53,6 +60,9 @@ def encode_file(
                 continue
             for ids in tokenizer.encode_chunks(meter, threads=threads):
                 writer.append(ids.astype(dtype))
+                if writer.n_tokens >= next_release:
+                    _release_free_memory()
+                    next_release = writer.n_tokens + RELEASE_EVERY
                 if progress is not None:
                     progress(writer.n_documents + 1, writer.n_bytes + meter.n_bytes)
             writer.append(close)
@@ -64,6 +74,13 @@ def encode_file(
                 cure="Give a source with text in it.",
             )
     return TokenShards(directory)
+
+
+def _release_free_memory() -> None:
+    """Have glibc give back what is free between blocks in use: it keeps that, ever more."""
+    if sys.platform == "linux":
+        with suppress(AttributeError, OSError):
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 class _Meter:

@@ -22,7 +22,7 @@ from stemma.tokenizers.texts import check_documents, check_text
 if TYPE_CHECKING:
     from stemma.tokenizers.tokenizer import Tokenizer
 
-STREAMED = 1 << 20
+STREAMED = 1 << 17
 """Characters that a thread encodes at once when a text comes in pieces."""
 
 LEAST_FOR_A_THREAD = 1 << 16
@@ -34,16 +34,29 @@ def encode_batch(
 ) -> list[NDArray[np.int32]]:
     """`Tokenizer.encode_batch`, without the template."""
     rows = list(check_documents(texts))
+    n_threads = _threads(threads)
     try:
-        groups = _even_groups(rows, _threads(threads))
-        if len(groups) < 2:
-            found = [tokenizer._encode_texts(group, allowed) for group in groups]
-        else:
-            with ThreadPoolExecutor(len(groups)) as pool:
-                found = list(pool.map(lambda one: tokenizer._encode_texts(one, allowed), groups))
+        with _pool(n_threads) as pool:
+            return _encode_groups(tokenizer, _even_groups(rows, n_threads), allowed, pool)
     except (TokenizerError, TypeError):
         _name_the_text(rows)
         raise
+
+
+def _pool(n_threads: int) -> ThreadPoolExecutor:
+    """Threads, which start when there is work for them."""
+    return ThreadPoolExecutor(n_threads)
+
+
+def _encode_groups(
+    tokenizer: Tokenizer,
+    groups: Sequence[Sequence[str]],
+    allowed: AllowedSpecial,
+    pool: ThreadPoolExecutor,
+) -> list[NDArray[np.int32]]:
+    """Ids of each text; a group to a thread, but one by itself is encoded here."""
+    in_turn = map if len(groups) < 2 else pool.map
+    found = in_turn(lambda group: tokenizer._encode_texts(group, allowed), groups)
     return [row for group in found for row in group]
 
 
@@ -64,35 +77,34 @@ def encode_chunks(
     names = tokenizer._added.allowed(allowed)
     held: list[str] = []
     size = 0
-    for chunk in chunks:
-        check_text(chunk)
-        held.append(chunk)
-        size += len(chunk)
-        if size < STREAMED * n_threads:
-            continue
-        text = "".join(held)
-        cut = _safe_cut(tokenizer, text, len(text), names)
-        if cut:
-            yield _encode_stretch(tokenizer, text[:cut], allowed, n_threads)
-            held, size = [text[cut:]], len(text) - cut
-        else:
-            held, size = [text], 0  # look again when as much has come once more
-    yield _encode_stretch(tokenizer, "".join(held), allowed, n_threads)
+    with _pool(n_threads) as pool:
+        for chunk in chunks:
+            check_text(chunk)
+            held.append(chunk)
+            size += len(chunk)
+            if size < STREAMED * n_threads:
+                continue
+            text = "".join(held)
+            cut = _safe_cut(tokenizer, text, len(text), names)
+            if cut:
+                parts = _stretches(tokenizer, text[:cut], names, n_threads)
+                yield concatenate(_encode_groups(tokenizer, parts, allowed, pool))
+                held, size = [text[cut:]], len(text) - cut
+            else:
+                held, size = [text], 0  # look again when as much has come once more
+        parts = _stretches(tokenizer, "".join(held), names, n_threads)
+        yield concatenate(_encode_groups(tokenizer, parts, allowed, pool))
 
 
-def _encode_stretch(
-    tokenizer: Tokenizer, text: str, allowed: AllowedSpecial, n_threads: int
-) -> NDArray[np.int32]:
-    """``encode`` of a text that is cut for several threads where that changes nothing."""
-    names = tokenizer._added.allowed(allowed)
+def _stretches(
+    tokenizer: Tokenizer, text: str, names: frozenset[str], n_threads: int
+) -> list[list[str]]:
+    """A text, cut for several threads where that changes nothing."""
     cuts = {0, len(text)}
     if len(text) >= n_threads * LEAST_FOR_A_THREAD:
         for i in range(1, n_threads):
             cuts.add(_safe_cut(tokenizer, text, len(text) * i // n_threads, names))
-    parts = [text[a:b] for a, b in pairwise(sorted(cuts))]
-    if len(parts) < 2:
-        return tokenizer.encode(text, allowed_special=allowed)
-    return concatenate(tokenizer.encode_batch(parts, allowed_special=allowed, threads=n_threads))
+    return [[text[a:b]] for a, b in pairwise(sorted(cuts))] or [[text]]
 
 
 def _safe_cut(tokenizer: Tokenizer, text: str, before: int, names: frozenset[str]) -> int:

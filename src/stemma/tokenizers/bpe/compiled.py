@@ -15,15 +15,22 @@ PADDING = bytes(16)
 """Behind every text, so that the kernels may read eight bytes at a time."""
 
 CACHE_BYTES = 1 << 24
+SEGMENT = 1 << 18
+"""Texts of up to so many bytes are encoded together."""
+
+MOST_COPIED = 16
+"""So many ids more than there are bytes may be written to, and mean nothing."""
+
 _NO_PAIR = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 class Desk:
-    """What one thread writes to: words seen before, and the ends of words."""
+    """What one thread writes to: words seen before, the ends of words, ids of up to a segment."""
 
     def __init__(self) -> None:
         self.cache = np.zeros(CACHE_BYTES // 4, np.int32)
         self.room = Room()
+        self.ids = np.empty(SEGMENT + MOST_COPIED, np.int32)
 
 
 @dataclass(frozen=True)
@@ -117,29 +124,37 @@ class CompiledBPE:
         sizes = np.array([len(text) for text in texts], np.int64)
         limits = np.cumsum(sizes)
         n_bytes = int(limits[-1]) if len(texts) else 0
-        data = np.frombuffer(b"".join((*texts, PADDING)), np.uint8)
-        ids = np.empty(n_bytes + 1, np.int32)
-        if n_bytes <= SEGMENT:
-            counts, n = self._encode_segment(data, limits.astype(np.int32), ids, 0)
-            return _parts(ids[:n].copy(), counts)
-        if len(texts) > 1:
+        if n_bytes > SEGMENT and len(texts) > 1:
             return [row for group in _groups(texts, sizes) for row in self.encode_texts(group)]
-        n = 0
-        for start, end in self._splitter.segments(data, n_bytes):
-            one = np.array([end - start], np.int32)
-            _, n = self._encode_segment(data[start:], one, ids, n)
-        ids.resize(n, refcheck=False)  # the rest goes back; nothing is copied
-        return [ids]
-
-    def _encode_segment(
-        self, data: NDArray[np.uint8], limits: NDArray[np.int32], ids: NDArray[np.int32], n: int
-    ) -> tuple[NDArray[np.int64], int]:
-        """Write ids to ``ids`` from ``n`` on; their number after each text, and in all."""
-        counts = np.empty(limits.size, np.int64)
+        data = np.frombuffer(b"".join((*texts, PADDING)), np.uint8)
         try:
             desk = self._desks.pop()
         except IndexError:
             desk = Desk()
+        if n_bytes <= SEGMENT:
+            counts, n = self._encode_segment(data, limits.astype(np.int32), desk.ids, 0, desk)
+            rows = _parts(desk.ids[:n].copy(), counts)
+        else:
+            ids = np.empty(n_bytes + MOST_COPIED, np.int32)
+            n = 0
+            for start, end in self._splitter.segments(data, n_bytes):
+                one = np.array([end - start], np.int32)
+                _, n = self._encode_segment(data[start:], one, ids, n, desk)
+            ids.resize(n, refcheck=False)  # the rest goes back; nothing is copied
+            rows = [ids]
+        self._desks.append(desk)
+        return rows
+
+    def _encode_segment(
+        self,
+        data: NDArray[np.uint8],
+        limits: NDArray[np.int32],
+        ids: NDArray[np.int32],
+        n: int,
+        desk: Desk,
+    ) -> tuple[NDArray[np.int64], int]:
+        """Write ids to ``ids`` from ``n`` on; their number after each text, and in all."""
+        counts = np.empty(limits.size, np.int64)
         ends = self._splitter.ends(data, limits, desk.room)
         n = self._words.encode_words(
             data,
@@ -158,7 +173,6 @@ class CompiledBPE:
             n,
             counts,
         )
-        self._desks.append(desk)
         return counts, n
 
     def merges(self) -> list[Pair]:
@@ -179,7 +193,6 @@ class CompiledBPE:
         return joined[:n_bytes].data
 
 
-SEGMENT = 1 << 18
 _BYTES = [np.array([value, *PADDING], np.uint8) for value in range(256)]
 
 
