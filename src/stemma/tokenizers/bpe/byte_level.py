@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
+from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -309,6 +310,12 @@ class WordCache(dict[str, list[int]]):
 
 def _ids_by_spelling(spellings: Sequence[bytes], added: set[int]) -> dict[bytes, int]:
     """The ids that text can give: no added tokens, but where the vocabulary holds them anyway."""
+    ids = dict(zip(spellings, range(len(spellings)), strict=True))
+    ids.pop(b"", None)
+    if len(ids) == len(spellings) - spellings.count(b""):  # no two the same: the quick way
+        for i in added:
+            ids.pop(spellings[i], None)
+        return ids
     ids = {spelling: i for i, spelling in enumerate(spellings) if spelling and i not in added}
     if len(ids) != sum(map(bool, spellings)) - len(added):
         for i, spelling in enumerate(spellings):
@@ -337,7 +344,9 @@ def _results(
 ) -> list[int]:
     """The id that each merge makes; an added token that a merge makes is a learned one as well."""
     try:
-        return [ids[spellings[left] + spellings[right]] for left, right in merges]
+        lefts, rights = zip(*merges, strict=True) if merges else ((), ())
+        at = spellings.__getitem__
+        return list(map(ids.__getitem__, map(add, map(at, lefts), map(at, rights))))
     except (KeyError, IndexError):
         pass
     every = {spelling: i for i, spelling in enumerate(spellings)}
