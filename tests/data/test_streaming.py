@@ -78,3 +78,11 @@ def test_bad_files_leave_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         encode_file(tmp_path / "missing.txt", gpt2(), tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["blank.txt", "broken.txt"]
+
+
+def test_files_of_fields_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match="documents in fields"):
+        encode_file(path, ByteTokenizer(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -504,6 +504,7 @@ def test_messages_that_are_none() -> None:
     ("file", "content", "what"),
     [
         ("chat_template.jinja", b"\xff", "is not UTF-8"),
+        ("tokenizer_config.json", b'{"model": 1}', "no chat template here"),
         ("tokenizer_config.json", b'{"chat_template": [{"name": ["a"]}]}', "no chat template"),
     ],
 )
@@ -511,3 +512,6 @@ def test_damaged_files_of_templates(tmp_path: Path, file: str, content: bytes, w
     (tmp_path / file).write_bytes(content)
     with pytest.raises(TokenizerError, match=what):
         ChatTemplate.from_file(tmp_path)
+    if file.endswith(".json"):
+        with pytest.raises(TokenizerError, match=what):
+            ChatTemplate.from_file(tmp_path / file)

@@ -120,6 +120,8 @@ def test_ids_outside_the_vocabulary_are_named(tokenizer: Tokenizer) -> None:
 def test_bytes_are_no_text(tokenizer: Tokenizer) -> None:
     with pytest.raises(TokenizerError, match="must be a str, got bytes"):
         tokenizer.encode(b"the")  # type: ignore[arg-type]
+    with pytest.raises(TokenizerError, match="one row of integers, got int"):
+        tokenizer.decode(5)  # type: ignore[arg-type]
     with pytest.raises(TokenizerError, match="must be a str, got int"):
         tokenizer.encode(5)  # type: ignore[arg-type]
 

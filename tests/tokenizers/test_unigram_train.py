@@ -134,7 +134,9 @@ def test_errors() -> None:
     words = {"▁abc": 5, "▁abd": 5}
     with pytest.raises(TokenizerError, match=r"has 5 different characters.*\n.*at least 5"):
         train_unigram(words, 4)
-    with pytest.raises(TokenizerError, match=r"required pieces that makes 6.*\n.*at least 6"):
+    with pytest.raises(
+        TokenizerError, match=r"all that must be there that makes 6.*\n.*at least 6"
+    ):
         train_unigram(words, 5, required=["▁a"])
     with pytest.raises(TokenizerError, match=r"the text has 8 .*\n.*at most 8, .*allow_fewer"):
         train_unigram(words, 9)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import product
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,3 +93,21 @@ def test_what_contradicts_itself_is_refused() -> None:
         WordwiseUnigram([("a", 0.0)], 2, **steps)  # type: ignore[arg-type]
     with pytest.raises(TokenizerError, match="piece 0 is empty"):
         WordwiseUnigram([("", 0.0)], None, **steps)  # type: ignore[arg-type]
+
+
+def test_samples_are_as_likely_as_their_scores() -> None:
+    """The ways to cut "ab": ▁ab -6.5, ▁ ab -6, ▁ a b -7.5."""
+    tokenizer, generator = build(), np.random.default_rng(3)
+    counts: dict[tuple[int, ...], int] = {}
+    for _ in range(3000):
+        ids = tuple(tokenizer.sample("ab", generator).tolist())
+        counts[ids] = counts.get(ids, 0) + 1
+    weights = {(5,): math.exp(-6.5), (1, 4): math.exp(-6), (1, 2, 3): math.exp(-7.5)}
+    assert counts.keys() == weights.keys()
+    for ids, weight in weights.items():
+        assert counts[ids] / 3000 == pytest.approx(weight / sum(weights.values()), abs=0.04)
+    assert tokenizer.sample("ba ab", generator, alpha=200.0).tolist() == [1, 3, 2, 1, 4]
+    with pytest.raises(TokenizerError, match="generator is 3"):
+        tokenizer.sample("ab", 3)  # type: ignore[arg-type]
+    with pytest.raises(TokenizerError, match="alpha is -1"):
+        tokenizer.sample("ab", generator, alpha=-1)

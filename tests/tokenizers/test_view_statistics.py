@@ -88,3 +88,9 @@ def test_the_table() -> None:
         assert lines[0].split() == ["tokenizer", name, f"({type(tokenizer).__name__})"]
         assert ("bytes per" in file.getvalue()) == (text is not None)
     assert Listed(1, b"a", b"a").to_json() == {"id": 1, "token": "a", "bytes": "61"}
+
+
+def test_an_id_that_is_not_used_is_no_token() -> None:
+    spellings = [bytes([value]) for value in range(256)] + [b"", b"ab"]
+    found = statistics(ByteLevelBPE(spellings, [(97, 98)]), "own")
+    assert (found.vocab_size, sum(found.lengths.values())) == (258, 257)

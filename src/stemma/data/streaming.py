@@ -49,6 +49,12 @@ def encode_file(
             exists, or the disk is full. Nothing is left behind then.
     """
     path = Path(path)
+    if {".jsonl", ".ndjson", ".parquet"} & set(path.suffixes):
+        raise DataError(
+            "holds documents in fields, and would be encoded with all its markup",
+            where=origin_of(path),
+            cure="`stemma data prepare` reads its text; encode takes plain text.",
+        )
     dtype = dtype_for(tokenizer.vocab_size)
     end_of_text = tokenizer.end_of_text
     close = np.array([] if end_of_text is None else [end_of_text], dtype)

@@ -56,7 +56,7 @@ def train(
         bool, typer.Option("--allow-fewer", help="Accept fewer tokens where the text is short.")
     ] = False,
 ) -> None:
-    """Learn a tokenizer from text and write it for stemma and for Hugging Face."""
+    """Learn a tokenizer from text; all but grapheme open in Hugging Face's libraries as well."""
     from rich.console import Console
 
     from stemma.tokenizers.files import TOKENIZER

@@ -82,6 +82,11 @@ class Tokenizer(ABC):
         return self._added.tokens
 
     @property
+    def unused_ids(self) -> NDArray[np.int64]:
+        """The ids below `vocab_size` that stand for nothing."""
+        return self._unused
+
+    @property
     def end_of_text(self) -> int | None:
         """Id of ``<|endoftext|>``, if there is one."""
         return self._added.special.get(END_OF_TEXT)
@@ -329,7 +334,12 @@ class Tokenizer(ABC):
 
     def _checked(self, ids: Iterable[int]) -> NDArray[np.integer[Any]]:
         """The ids as one row, all of them of the vocabulary."""
-        row = as_row(ids)
+        try:
+            row = as_row(ids)
+        except TypeError:
+            raise TokenizerError(
+                f"ids must be one row of integers, got {type(ids).__name__}"
+            ) from None
         if row.ndim != 1 or (row.size and row.dtype.kind not in "iu"):
             raise TokenizerError(f"ids must be one row of integers, got {row.dtype} {row.shape}")
         if not row.size:

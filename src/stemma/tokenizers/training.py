@@ -116,7 +116,10 @@ def described(tokenizer: Tokenizer, inputs: Sequence[Path]) -> str:
     unknown = unknown_id(tokenizer)
     n_tokens = n_bytes = n_unknown = 0
     for chunk in islice(read_chunks(text_files(inputs), HEAD_BYTES // 4), 4):
-        ids = tokenizer.encode(chunk)
+        try:
+            ids = tokenizer.encode(chunk)
+        except TokenizerError as error:
+            return f"it does not spell all of the input: {error.what}"
         n_tokens += len(ids)
         n_bytes += len(chunk.encode())
         n_unknown += 0 if unknown is None else int((ids == unknown).sum())

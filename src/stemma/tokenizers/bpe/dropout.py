@@ -25,6 +25,7 @@ from stemma.tokenizers.bpe.byte_level import ByteLevelBPE
 from stemma.tokenizers.bpe.characters import CharacterBPE
 from stemma.tokenizers.bpe.merge import Pair
 from stemma.tokenizers.rows import Spans
+from stemma.tokenizers.sampling import check_sampling
 from stemma.tokenizers.scan.words import splitter
 from stemma.tokenizers.tokenizer import Tokenizer
 from stemma.tokenizers.wordwise import Word, spans_of_word
@@ -111,6 +112,7 @@ def with_dropout(tokenizer: Tokenizer, p: float, generator: np.random.Generator)
     Raises:
         TokenizerError: if ``p`` is no probability, or the tokenizer has no merges.
     """
+    check_sampling(generator, 1.0)
     return DropoutBPE(tokenizer, p, generator)
 
 

@@ -26,8 +26,8 @@ def find_template(path: Path, name: str = "default") -> Found:
     """The template of a model.
 
     A directory has it in ``chat_template.jinja``, in ``tokenizer_config.json`` (which may hold
-    several by name) or in ``chat_template.json``; a GGUF file among its metadata; any other file is
-    one.
+    several by name) or in ``chat_template.json``; such a JSON file will do by itself as well; a
+    GGUF file has it among its metadata; any other file is one.
 
     Raises:
         TokenizerError: if there is none, or a file is damaged.
@@ -39,6 +39,8 @@ def find_template(path: Path, name: str = "default") -> Found:
             is_gguf = file.read(4) == b"GGUF"
     except OSError as error:
         raise TokenizerError(f"cannot be read: {error}", where=str(path)) from None
+    if path.suffix == ".json":
+        return _in_config(_read_json(path), path, name)
     return _in_gguf(path) if is_gguf else Found(_read_text(path), {})
 
 
@@ -47,10 +49,15 @@ def _in_directory(directory: Path, name: str) -> Found:
     path = directory / TEMPLATE_FILE
     found: Any = _read_text(path) if path.exists() else config.get("chat_template")
     found = found or _read_json(directory / _OLD_FILE).get("chat_template")
+    return _in_config({**config, "chat_template": found}, directory, name)
+
+
+def _in_config(config: dict[str, Any], where: Path, name: str) -> Found:
+    found = config.get("chat_template")
     if isinstance(found, list):
-        found = _of_several(found, name, directory / CONFIG_FILE)
+        found = _of_several(found, name, where)
     if not isinstance(found, str):
-        raise _none_in(directory)
+        raise _none_in(where)
     names = {key: _content_of(row) for key, row in config.items() if key.endswith("_token")}
     return Found(found, {key: text for key, text in names.items() if text is not None})
 

@@ -64,8 +64,10 @@ class UnigramTraining:
         """Number of pieces."""
         return len(self.log_p) + len(self._absent)
 
-    def reachable(self, vocab_size: int, *, allow_fewer: bool) -> int:
+    def reachable(self, vocab_size: int, *, besides: int = 0, allow_fewer: bool) -> int:
         """How many pieces there can be: ``vocab_size``, or fewer if that is allowed.
+
+        Messages count ``besides`` more, which the vocabulary has and training does not learn.
 
         Raises:
             TokenizerError: if there are too few, or too many that must stay.
@@ -74,17 +76,18 @@ class UnigramTraining:
         if vocab_size < least:
             characters = int((self.lattice.lengths == 1).sum())
             raise TokenizerError(
-                f"a vocabulary of {vocab_size} pieces is too small: the text has {characters} "
-                f"different characters; with the required pieces that makes {least}",
+                f"a vocabulary of {vocab_size + besides} pieces is too small: the text has "
+                f"{characters} different characters; with all that must be there that makes "
+                f"{least + besides}",
                 where="vocab_size",
-                cure=f"Ask for at least {least}, or lower character_coverage.",
+                cure=f"Ask for at least {least + besides}, or lower character_coverage.",
             )
         if vocab_size > len(self) and not allow_fewer:
             raise TokenizerError(
-                f"a vocabulary of {vocab_size} pieces cannot be filled: the text has {len(self)} "
-                "that are common enough",
+                f"a vocabulary of {vocab_size + besides} pieces cannot be filled: the text has "
+                f"{len(self)} that are common enough",
                 where="vocab_size",
-                cure=f"Give more text, ask for at most {len(self)}, lower min_count, "
+                cure=f"Give more text, ask for at most {len(self) + besides}, lower min_count, "
                 "or set allow_fewer.",
             )
         return min(vocab_size, len(self))

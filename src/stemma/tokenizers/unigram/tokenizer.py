@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemma.errors import TokenizerError
+from stemma.tokenizers.sampling import check_sampling
 from stemma.tokenizers.sentencepiece.base import (
     FOUND_IN_TEXT,
     Kind,
@@ -108,9 +109,17 @@ class UnigramTokenizer(SentencePieceTokenizer):
         )
         n_learned = vocab_size - len(first)
         if n_learned < 1:
-            raise TokenizerError(f"vocab_size={vocab_size} has room for no more than {first[-1]}")
+            raise TokenizerError(
+                f"vocab_size={vocab_size} has no room for a piece of the text besides the "
+                f"{len(first)} for bytes, special tokens and the unknown"
+            )
         learned = train_unigram(
-            words, n_learned, allow_fewer=allow_fewer, progress=progress, **options
+            words,
+            n_learned,
+            besides=len(first),
+            allow_fewer=allow_fewer,
+            progress=progress,
+            **options,
         )
         return cls([*first, *(Piece(text, score) for text, score in learned)], settings)
 
@@ -180,8 +189,7 @@ class UnigramTokenizer(SentencePieceTokenizer):
             TokenizerError: if ``text`` holds a lone surrogate, or ``alpha`` is negative.
         """
         check_text(text)
-        if not 0 <= alpha < float("inf"):
-            raise TokenizerError(f"alpha is {alpha}", cure="It has to be 0 or more, and finite.")
+        check_sampling(generator, alpha)
         normalized = self.rewrite(text)
         if n_best is None:
             return self._ids(normalized, self.lattice.sample(normalized, generator, alpha=alpha))

@@ -47,6 +47,7 @@ def train_unigram(
     character_coverage: float = 1.0,
     digamma: bool = True,
     required: Sequence[str] = (),
+    besides: int = 0,
     allow_fewer: bool = False,
     progress: Progress | None = None,
 ) -> list[tuple[str, float]]:
@@ -71,6 +72,7 @@ def train_unigram(
             of the text; each then ends a word. 0.9995 serves scripts with thousands of characters.
         digamma: see `m_step`.
         required: pieces that must be there, characters or longer, whether they occur or not.
+        besides: how many tokens the vocabulary has that are not learned; messages count them.
         allow_fewer: give as many pieces as there are where the text has too few.
         progress: see `Progress`.
 
@@ -101,7 +103,7 @@ def train_unigram(
         min_count=min_count,
         seed_size=seed_size,
     )
-    wanted = training.reachable(vocab_size, allow_fewer=allow_fewer)
+    wanted = training.reachable(vocab_size, besides=besides, allow_fewer=allow_fewer)
     rounds = math.ceil(math.log(wanted / len(training)) / math.log(shrink)) + 1
     done = 0
     while True:

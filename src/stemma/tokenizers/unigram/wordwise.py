@@ -12,9 +12,14 @@ from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stemma.errors import TokenizerError
+from stemma.tokenizers.sampling import check_sampling
 from stemma.tokenizers.special import AddedToken
-from stemma.tokenizers.unigram.model import UNKNOWN_PENALTY, UnigramModel
+from stemma.tokenizers.texts import check_text
+from stemma.tokenizers.unigram.model import UNKNOWN_PENALTY, Edge, UnigramModel
 from stemma.tokenizers.wordwise import Decoder, PreTokenizer, WordwiseTokenizer
 from stemma.tokenizers.wordwise_json import wordwise_json
 
@@ -97,9 +102,34 @@ class WordwiseUnigram(WordwiseTokenizer):
             lengths += [n_bytes] if len(found) == 1 else [1] * n_bytes
         return lengths
 
+    def sample(
+        self, text: str, generator: np.random.Generator, *, alpha: float = 1.0
+    ) -> NDArray[np.int32]:
+        """Ids of a random segmentation, each as likely as P(segmentation)^alpha (Kudo 2018).
+
+        Args:
+            text: the text, without added tokens.
+            generator: where the randomness comes from.
+            alpha: 0 draws all segmentations of a word equally often, a large one nearly always the
+                best.
+
+        Raises:
+            TokenizerError: if ``text`` holds a lone surrogate, or ``alpha`` is negative.
+        """
+        check_text(text)
+        check_sampling(generator, alpha)
+        normalized = text if self.normalizer is None else self.normalizer(text)
+        ids: list[int] = []
+        for word, _, _ in self.pre_tokenizer.split(normalized, at_start=True):
+            path = self._model.sample(word, generator, alpha=alpha)
+            ids += [id_ for found, _ in self._grouped(word, path) for id_ in found]
+        return np.asarray(ids, np.int32)
+
     def _segments(self, word: str) -> Iterator[tuple[list[int], str]]:
         """Ids and the text that each group of them stands for: unknown characters are one text."""
-        path = self._model.best_path(word)
+        return self._grouped(word, self._model.best_path(word))
+
+    def _grouped(self, word: str, path: Sequence[Edge]) -> Iterator[tuple[list[int], str]]:
         for unknown, group in groupby(path, lambda edge: edge.id in (-1, self.unknown_id)):
             edges = list(group)
             if unknown:

@@ -87,11 +87,8 @@ def statistics(tokenizer: Tokenizer, name: str, text: str | None = None) -> Stat
         TokenizerError: if the tokenizer cannot spell ``text``.
     """
     added = {token.id for token in tokenizer.added_tokens}
-    learned = [
-        id_
-        for id_ in range(tokenizer.vocab_size)
-        if id_ not in added and tokenizer.token_bytes(id_)
-    ]
+    unused = set(tokenizer.unused_ids.tolist())
+    learned = [id_ for id_ in range(tokenizer.vocab_size) if id_ not in added and id_ not in unused]
     tokens = [
         Listed(id_, tokenizer.token_bytes(id_), tokenizer.piece(id_, first=False))
         for id_ in learned
