@@ -484,7 +484,7 @@ def test_templates_in_other_files(tmp_path: Path) -> None:
         ChatTemplate.from_file(tmp_path / "False.gguf")
     (tmp_path / "b.jinja").write_bytes(b"\xff")
     for name in ("b.jinja", "missing.jinja"):
-        with pytest.raises(TokenizerError, match="cannot be read|is not UTF-8"):
+        with pytest.raises(TokenizerError, match=r"cannot be read|is not UTF-8"):
             ChatTemplate.from_file(tmp_path / name)
 
 
