@@ -33,7 +33,8 @@ def test_every_character_lands_on_one_side_and_both_sides_have_text(
     assert "".join(p.document.text for p in parts) == "".join(d.text for d in corpus)
     assert {part.held_out for part in parts} == {True, False}
     held = sum(part.document.n_bytes for part in parts if part.held_out)
-    assert fraction / 2 * 0.9 <= held / n_bytes(corpus) <= max(0.5, fraction * 1.5)
+    largest = max(document.n_bytes for document in corpus) / n_bytes(corpus)  # it may be a whole
+    assert fraction / 2 * 0.9 <= held / n_bytes(corpus) <= max(0.5, fraction * 1.5, largest)
 
 
 def test_the_share_is_close_where_documents_are_many() -> None:

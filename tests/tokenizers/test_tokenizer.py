@@ -7,13 +7,14 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stemma.tokenizers
 from stemma.errors import TokenizerError
 from stemma.tokenizers import (
     END_OF_TEXT,
+    AddedToken,
     BasicBPE,
     ByteLevelBPE,
     ByteTokenizer,
@@ -21,6 +22,7 @@ from stemma.tokenizers import (
     Tokenizer,
     WordTokenizer,
     gpt2,
+    parallel,
 )
 
 TEXT = "the cat sat on the mat. the dog sat on the log, and the frog sat there too. " * 3
@@ -154,3 +156,20 @@ def test_public_names_exist_and_need_no_torch() -> None:
         "assert not loaded, loaded\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.text("ab <>1", max_size=12), max_size=8), st.integers(1, 3))
+def test_a_stream_is_cut_nowhere_within_added_tokens(pieces: list[str], threads: int) -> None:
+    names = ["<a b>", "b a", " 1", "<>"]
+    spellings = [bytes([value]) for value in range(256)] + [name.encode() for name in names]
+    added = [AddedToken(names[0], 256, special=True)]
+    added += [AddedToken(name, 257 + i, special=False) for i, name in enumerate(names[1:])]
+    tokenizer = ByteLevelBPE(spellings, [], added)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parallel, "STREAMED", 6)
+        patch.setattr(parallel, "LEAST_FOR_A_THREAD", 3)
+        for allowed in ((), "all"):
+            parts = tokenizer.encode_chunks(pieces, allowed_special=allowed, threads=threads)
+            whole = tokenizer.encode("".join(pieces), allowed_special=allowed)
+            assert [id_ for part in parts for id_ in part.tolist()] == whole.tolist()

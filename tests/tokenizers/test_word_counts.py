@@ -186,3 +186,15 @@ def test_counts_from_a_mapping() -> None:
     assert counts.data.tolist() == [0xC3, 0xA9]
     assert counts.to_dict() == {"é": 2, "": 1}
     assert list(WordCounts.of({})) == []
+
+
+@pytest.mark.parametrize("pattern", [r"\S+\s*", r"[a-z ]+|[^a-z ]+", r"[\s\S]{1,5}"])
+def test_files_are_cut_where_the_pattern_ends_a_word(
+    pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "ab cd. ef gh\n12 3\n" * 300
+    path = tmp_path / "a.txt"
+    path.write_text(text)
+    monkeypatch.setattr("stemma.tokenizers.text_files.read_chunks.__defaults__", (64,))
+    whole = count_words([text], (), (pattern,)).to_dict()
+    assert count_words([path], (), (pattern,)).to_dict() == whole

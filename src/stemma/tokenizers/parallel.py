@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from operator import contains
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,21 +78,22 @@ def encode_chunks(
     names = tokenizer._added.allowed(allowed)
     held: list[str] = []
     size = 0
+    wanted = STREAMED * n_threads
     with _pool(n_threads) as pool:
         for chunk in chunks:
             check_text(chunk)
             held.append(chunk)
             size += len(chunk)
-            if size < STREAMED * n_threads:
+            if size < wanted:
                 continue
             text = "".join(held)
             cut = _safe_cut(tokenizer, text, len(text), names)
             if cut:
                 parts = _stretches(tokenizer, text[:cut], names, n_threads)
                 yield concatenate(_encode_groups(tokenizer, parts, allowed, pool))
-                held, size = [text[cut:]], len(text) - cut
+                held, size, wanted = [text[cut:]], len(text) - cut, STREAMED * n_threads
             else:
-                held, size = [text], 0  # look again when as much has come once more
+                held, wanted = [text], 2 * size  # look again when as much has come once more
         parts = _stretches(tokenizer, "".join(held), names, n_threads)
         yield concatenate(_encode_groups(tokenizer, parts, allowed, pool))
 
@@ -110,9 +112,11 @@ def _stretches(
 def _safe_cut(tokenizer: Tokenizer, text: str, before: int, names: frozenset[str]) -> int:
     """The last place up to ``before`` where ``text`` may be cut; 0 if none is known.
 
-    None of the added tokens in ``names`` may touch it.
+    None of the added tokens in ``names`` may touch it, found or hidden by another one; nor may one
+    that ends behind the text.
     """
     longest = max(map(len, names), default=0)
+    before = min(before, len(text) - longest)
     while before > 0:
         cut = tokenizer._cut(text, before)
         start = max(cut - longest, 0)
@@ -123,7 +127,8 @@ def _safe_cut(tokenizer: Tokenizer, text: str, before: int, names: frozenset[str
             for part, a, b in tokenizer._added.split(window, names, normalized=normalized)
             if isinstance(part, int) and a <= cut - start <= b
         ]
-        if not found:
+        around = (text[max(cut - len(name), 0) : cut + len(name)] for name in names)
+        if not found and not any(map(contains, around, names)):
             return cut
         before = cut - 1
     return 0

@@ -26,7 +26,7 @@ class StreamDecoder:
             TokenizerError: if the id is outside the vocabulary.
         """
         data = self._tokenizer.piece(id_, first=self._first)
-        self._first = False
+        self._first = self._first and not self._tokenizer.ends_beginning(id_)
         return self._utf8.decode(data)
 
     def finish(self) -> str:

@@ -11,15 +11,17 @@ from pathlib import Path
 from stemma.errors import TokenizerError
 
 CHUNK_BYTES = 1 << 22
-_EDGE = re.compile(r"(?:[^\W\d_] |\n)[^\W\d_]")
+_EDGE = re.compile(r"[^\W\d_] [^\W\d_]|\n[^\W_]")
 """What stands around such a place, read backwards."""
 
 
 def read_chunks(paths: Iterable[Path], chunk_bytes: int = CHUNK_BYTES) -> Iterator[str]:
-    """The text of UTF-8 files in pieces, cut between a letter and a space or newline.
+    """The text of UTF-8 files in pieces, cut after a letter before a space or a newline.
 
-    Every rule by which a family cuts text ends a word there: the pieces have the words of the
-    whole.
+    A digit before a newline will do as well.
+
+    Every rule of `scan.patterns` ends a word there: the pieces have the words of the whole. A text
+    without such a place is one piece.
 
     Raises:
         TokenizerError: if a file cannot be read or is not UTF-8; the message names the offset.
@@ -32,6 +34,7 @@ def _chunks_of(path: Path, chunk_bytes: int) -> Iterator[str]:
     utf8 = codecs.getincrementaldecoder("utf-8")()
     newlines = io.IncrementalNewlineDecoder(None, translate=True)
     held = ""
+    wanted = 0
     offset = 0
     try:
         with path.open("rb") as file:
@@ -40,10 +43,13 @@ def _chunks_of(path: Path, chunk_bytes: int) -> Iterator[str]:
                 text = utf8.decode(data)
                 held += newlines.decode(text if offset else text.removeprefix("\ufeff"))
                 offset += len(data)
+                if len(held) < wanted:
+                    continue
                 cut = _last_edge(held)
                 if cut:
                     yield held[:cut]
                     held = held[cut:]
+                wanted = 0 if cut else 2 * len(held)  # look again at twice the length
             pending = len(utf8.getstate()[0])
             held += newlines.decode(utf8.decode(b"", final=True), final=True)
     except OSError as error:
@@ -62,7 +68,7 @@ def _chunks_of(path: Path, chunk_bytes: int) -> Iterator[str]:
 
 
 def _last_edge(text: str) -> int:
-    """The last place between a letter and one space or a newline; 0 if there is none."""
+    """The last such place as `read_chunks` wants it; 0 if there is none."""
     for found in _EDGE.finditer(text[::-1]):
         return len(text) - found.end() + 1
     return 0

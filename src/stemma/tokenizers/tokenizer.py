@@ -332,6 +332,10 @@ class Tokenizer(ABC):
         """The bytes that ``id_`` adds to a decoded text, at its beginning or further on."""
         return self.token_bytes(id_)
 
+    def ends_beginning(self, id_: int) -> bool:
+        """Whether the `piece` of what comes after ``id_`` is no longer a text's first."""
+        return True
+
     def _checked(self, ids: Iterable[int]) -> NDArray[np.integer[Any]]:
         """The ids as one row, all of them of the vocabulary."""
         try:

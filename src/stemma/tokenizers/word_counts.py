@@ -99,7 +99,7 @@ def count_words(
             (the message names the document), or has 2 GB in which no word surely ends.
     """
     cut = splitter(pattern)
-    batches = _batches(_parts(documents, special_tokens), cut)
+    batches = _batches(_parts(documents, special_tokens, cut), cut)
     first = list(islice(batches, 2))
     if len(first) < 2 and not kernels.worth(sum(batch.data.size for batch in first)):
         return _count_readably(first, cut)
@@ -107,12 +107,12 @@ def count_words(
 
 
 def _parts(
-    documents: Path | Iterable[str | Path], special_tokens: Iterable[str]
+    documents: Path | Iterable[str | Path], special_tokens: Iterable[str], cut: WordSplitter
 ) -> Iterator[bytes]:
     """The texts as UTF-8, cut at special tokens."""
     special = AddedTokens([AddedToken(name, i) for i, name in enumerate(special_tokens)])
     names = special.allowed("all")
-    for number, text in enumerate(check_documents(documents)):
+    for number, text in enumerate(_texts(documents, cut)):
         try:
             if not names:
                 yield text.encode()
@@ -122,6 +122,34 @@ def _parts(
                     yield part.encode()
         except UnicodeEncodeError:
             raise _surrogate_error(text, number) from None
+
+
+def _texts(documents: Path | Iterable[str | Path], cut: WordSplitter) -> Iterable[str]:
+    """The texts; files in pieces that have the words of the whole by this rule."""
+    if cut.name is not None or isinstance(documents, str | bytes):
+        return check_documents(documents)
+    rows = [documents] if isinstance(documents, Path) else documents
+    return chain.from_iterable(
+        _cut_anew(check_documents([row]), cut) if isinstance(row, Path) else [row] for row in rows
+    )
+
+
+def _cut_anew(pieces: Iterable[str], cut: WordSplitter) -> Iterator[str]:
+    """Pieces of one text, cut where the rule surely ends a word; at worst the whole text."""
+    held: list[str] = []
+    size = wanted = 0
+    for piece in pieces:
+        held.append(piece)
+        size += len(piece)
+        if size < wanted:
+            continue
+        text = "".join(held)
+        edge = cut.last_edge(text, size)
+        if edge:
+            yield text[:edge]
+        held, size = [text[edge:]], size - edge
+        wanted = 0 if edge else 2 * size
+    yield "".join(held)
 
 
 def _surrogate_error(text: str, number: int) -> TokenizerError:
