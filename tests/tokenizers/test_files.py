@@ -116,3 +116,10 @@ def test_a_class_reads_only_its_own(saved: Path) -> None:
     assert Tokenizer.from_file(saved).fingerprint == TOKENIZER.fingerprint
     with pytest.raises(TokenizerError, match="holds a ByteLevelBPE, not a ByteTokenizer"):
         ByteTokenizer.from_file(saved)
+
+
+def test_half_a_surrogate_pair_is_refused_wherever_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_text('{"model": {"type": "GraphemeBPE", "patterns": ["\\ud83d\\ude00 \\uD800"]}}')
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json: holds a lone surrogate, U\+D800"):
+        load_tokenizer(path)

@@ -103,7 +103,18 @@ def read_document(path: Path) -> dict[str, Any]:
         raise TokenizerError(f"is damaged or not JSON: {error}", where=str(path)) from None
     if not isinstance(document, dict):
         raise TokenizerError("is not a tokenizer.json: no JSON object", where=str(path))
+    if b"\\ud" in data or b"\\uD" in data:
+        _check_surrogates(document, path)
     return document
+
+
+def _check_surrogates(document: dict[str, Any], path: Path) -> None:
+    """JSON may write half a surrogate pair, which is no text."""
+    try:
+        _dump(document)
+    except UnicodeEncodeError as error:
+        half = f"U+{ord(error.object[error.start]):04X}"
+        raise TokenizerError(f"holds a lone surrogate, {half}", where=str(path)) from None
 
 
 def _no_double_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
