@@ -9,12 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stemma.errors import TokenizerError
+
 Spans = NDArray[np.int64]
 """Where each token stands in the UTF-8 bytes of a text: start and end, of shape (n, 2)."""
 
 
 def as_row(ids: Iterable[int]) -> NDArray[Any]:
-    """What is given as ids, as an array of whatever type numpy finds fit."""
+    """What is given as ids, as an array of whatever type numpy finds fit.
+
+    Raises:
+        TokenizerError: if it is not even a row.
+    """
     if isinstance(ids, np.ndarray):
         return ids
     if isinstance(ids, list):
@@ -22,6 +28,8 @@ def as_row(ids: Iterable[int]) -> NDArray[Any]:
             return np.frombuffer(array("q", ids), np.int64)  # in half of numpy's time
         except (TypeError, OverflowError):
             pass
+    if not isinstance(ids, Iterable):
+        raise TokenizerError(f"ids must be one row of integers, got {type(ids).__name__}")
     return np.asarray(ids if isinstance(ids, Sequence) else list(ids))
 
 

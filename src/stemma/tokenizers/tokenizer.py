@@ -338,12 +338,7 @@ class Tokenizer(ABC):
 
     def _checked(self, ids: Iterable[int]) -> NDArray[np.integer[Any]]:
         """The ids as one row, all of them of the vocabulary."""
-        try:
-            row = as_row(ids)
-        except TypeError:
-            raise TokenizerError(
-                f"ids must be one row of integers, got {type(ids).__name__}"
-            ) from None
+        row = as_row(ids)
         if row.ndim != 1 or (row.size and row.dtype.kind not in "iu"):
             raise TokenizerError(f"ids must be one row of integers, got {row.dtype} {row.shape}")
         if not row.size:
