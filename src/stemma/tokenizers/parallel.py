@@ -37,16 +37,11 @@ def encode_batch(
     rows = list(check_documents(texts))
     n_threads = _threads(threads)
     try:
-        with _pool(n_threads) as pool:
+        with ThreadPoolExecutor(n_threads) as pool:
             return _encode_groups(tokenizer, _even_groups(rows, n_threads), allowed, pool)
     except (TokenizerError, TypeError):
         _name_the_text(rows)
         raise
-
-
-def _pool(n_threads: int) -> ThreadPoolExecutor:
-    """Threads, which start when there is work for them."""
-    return ThreadPoolExecutor(n_threads)
 
 
 def _encode_groups(
@@ -79,7 +74,7 @@ def encode_chunks(
     held: list[str] = []
     size = 0
     wanted = STREAMED * n_threads
-    with _pool(n_threads) as pool:
+    with ThreadPoolExecutor(n_threads) as pool:
         for chunk in chunks:
             check_text(chunk)
             held.append(chunk)
