@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from stemma.tokenizers import ByteLevelBPE, gpt2
 from stemma.tokenizers.bpe import compiled as fast
 from stemma.tokenizers.bpe.merge import SpelledRanks, merge_long_word, merge_word
+from stemma.tokenizers.kernels import word_cache
 from stemma.tokenizers.scan.patterns import rule
 
 RandomTexts = Callable[[int, int], Iterator[str]]
@@ -114,6 +115,27 @@ def test_parts_of_characters_may_merge_across_their_edges(seed: int) -> None:
         assert tokenizer._compiled.encode(text.encode()).tolist() == readably(tokenizer, text)
 
 
+@pytest.mark.parametrize("seed", range(60))
+def test_words_are_cut_only_where_nothing_merges(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few tokens of wide characters, some of which end or begin within one, and a small cache."""
+    monkeypatch.setattr(fast, "CACHE_BYTES", 64 * 64)
+    generator = random.Random(seed)
+    ranks = {byte: i for i, byte in enumerate(generator.sample(BYTES, 256))}
+    for _ in range(generator.randint(5, 60)):
+        text = "".join(generator.choices(WIDE, k=generator.randint(1, 4))).encode()
+        start, end = sorted(generator.sample(range(len(text) + 1), 2))
+        ranks.setdefault(text[start:end], len(ranks))
+    ours = ByteLevelBPE.from_ranks(ranks, {}, pattern="gpt2")
+    theirs = tiktoken.Encoding(
+        "random", pat_str=rule("gpt2")[0], mergeable_ranks=ranks, special_tokens={}
+    )
+    for _ in range(150):
+        text = "".join(generator.choices(WIDE, k=generator.choice([1, 3, 5, 20, 60, 300])))
+        assert ours._compiled.encode(text.encode()).tolist() == theirs.encode_ordinary(text)
+
+
 def test_what_is_left_of_a_character_may_merge_with_the_one_before() -> None:
     spellings = [b"" if byte == b"\xe3" else byte for byte in BYTES] + [b"\xa9\x81", b"\xc3\xa9"]
     with pytest.warns(UserWarning, match="0xe3"):
@@ -190,14 +212,14 @@ def test_a_hash_that_collides_takes_no_word_for_another(monkeypatch: pytest.Monk
     compiled = gpt2()._compiled
     compiled.encode(a.encode())
     desk = compiled._desks[-1]
-    entries = desk.cache.reshape(-1, 16)
-    hashed = [compiled._words.hash_long(_padded(word), 0, 20) for word in (a, b)]
-    held = np.flatnonzero(entries.view(np.uint64)[:, 0] == hashed[0])
+    places = desk.scratch.cache.reshape(-1, 8)
+    hashed = [word_cache.hash_long(_padded(word), 0, 20) for word in (a, b)]
+    held = np.flatnonzero(places.view(np.uint64)[:, 0] == hashed[0])
     assert held.size == 1
-    # Put the entry of a where b is sought, under b's hash.
+    # Put the tokens of a where b is sought, under b's hash.
     compiled.encode(b.encode())
-    where = np.flatnonzero(entries.view(np.uint64)[:, 0] == hashed[1])
-    entries[where[0], 4:] = entries[held[0], 4:]
+    where = np.flatnonzero(places.view(np.uint64)[:, 0] == hashed[1])
+    places[where[0], 4:] = places[held[0], 4:]
     assert compiled.encode(b.encode()).tolist() == readably(gpt2(), b)
 
 

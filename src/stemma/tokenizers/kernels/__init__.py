@@ -33,17 +33,37 @@ def kernel(function: F) -> F:
 
     Where no cache directory can be written, the code lives as long as the process.
     """
+    return _compile(function)
+
+
+def lean_kernel(function: F) -> F:
+    """A `kernel` that neither makes nor returns arrays.
+
+    So it need not count who holds an array, which at every call takes longer than encoding a short
+    word, and stops threads that share a vocabulary. It may call a kernel that makes arrays for
+    itself, but none that returns one.
+    """
+    return _compile(function, _nrt=False)
+
+
+def inlined_kernel(function: F) -> F:
+    """A `lean_kernel` that becomes part of those that call it: handing arrays over takes time."""
+    return _compile(function, _nrt=False, forceinline=True)
+
+
+def _compile(function: F, **options: bool) -> F:
     import numba
 
     _state["loaded"] = True
+    options = {"_nrt": True, "forceinline": False, "nogil": True} | options
     with _lock:
         before = numba.config.CACHE_DIR
         numba.config.CACHE_DIR = str(cache_directory() or "")
         try:
-            compiled = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+            compiled = numba.njit(cache=True, error_model="numpy", **options)(function)
             return _forgiving(compiled)
         except (RuntimeError, OSError):
-            return numba.njit(nogil=True, error_model="numpy")(function)
+            return numba.njit(error_model="numpy", **options)(function)
         finally:
             numba.config.CACHE_DIR = before
 

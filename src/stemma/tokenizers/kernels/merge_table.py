@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from stemma.tokenizers.kernels import kernel
-from stemma.tokenizers.kernels.memory import at
+from stemma.tokenizers.kernels import inlined_kernel, lean_kernel
+from stemma.tokenizers.kernels.memory import at, prefetch
 
 ID_BITS = 21
 """A pair of tokens and the rank of its merge are kept in one number of three times so many bits."""
+
+ID_MASK = (1 << ID_BITS) - 1
 
 SIEVE_BITS = 21
 SIEVE = 1 << SIEVE_BITS - 6
@@ -23,11 +25,11 @@ EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
 """What stands in the table where no pair does."""
 
 WIDE_ID_BITS = np.uint64(ID_BITS)
-_RANK = np.uint64((1 << ID_BITS) - 1)
+_RANK = np.uint64(ID_MASK)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
-@kernel
+@inlined_kernel
 def find_pair(pairs: Any, left: int, right: int) -> np.int32:
     """The rank of the merge of two tokens; ``NEVER`` if they do not merge.
 
@@ -55,7 +57,21 @@ def find_pair(pairs: Any, left: int, right: int) -> np.int32:
         slot = (slot + np.uint64(1)) & mask
 
 
-@kernel
+@inlined_kernel
+def prefetch_pair(pairs: Any, left: int, right: int) -> None:
+    """Let the place of a pair in the table of `find_pair` be brought near."""
+    key = np.uint64(left) << WIDE_ID_BITS | np.uint64(right)
+    mask = np.uint64(pairs.size - SIEVE - 1)
+    prefetch(pairs, SIEVE + np.intp(key * _MIX >> np.uint64(24) & mask))
+
+
+@inlined_kernel
+def result_of(results: Any, rank: int) -> np.int32:
+    """The token that a merge makes; see `merge_small`."""
+    return np.int32(rank) if results.size == 0 else at(results, rank)
+
+
+@lean_kernel
 def add_pair(pairs: Any, left: int, right: int, rank: int) -> None:
     """Put a pair into the table of `find_pair`."""
     key = np.uint64(left) << WIDE_ID_BITS | np.uint64(right)
@@ -69,7 +85,7 @@ def add_pair(pairs: Any, left: int, right: int, rank: int) -> None:
     pairs[SIEVE + np.intp(slot)] = key << WIDE_ID_BITS | np.uint64(rank)
 
 
-@kernel
+@lean_kernel
 def index_merges(merges: Any, pairs: Any) -> None:
     """Fill the table of `find_pair` from a list of merges.
 
@@ -81,7 +97,7 @@ def index_merges(merges: Any, pairs: Any) -> None:
         add_pair(pairs, merges[rank, 0], merges[rank, 1], rank)
 
 
-@kernel
+@lean_kernel
 def index_byte_pairs(byte_ids: Any, pairs: Any, byte_pairs: Any) -> None:
     """Fill the table of the ranks of pairs of bytes, int32 of 65,536."""
     for left in range(256):

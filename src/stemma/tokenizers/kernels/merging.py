@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from stemma.tokenizers.kernels import kernel
+from stemma.tokenizers.kernels import inlined_kernel, kernel, lean_kernel
+from stemma.tokenizers.kernels.characters import ANYWHERE, JOINS, KNOWN, TOKEN, TOKEN_BITS
 from stemma.tokenizers.kernels.memory import at, put
-from stemma.tokenizers.kernels.merge_table import NEVER, find_pair
+from stemma.tokenizers.kernels.merge_table import NEVER, find_pair, prefetch_pair, result_of
 from stemma.tokenizers.kernels.scan import code_point
 
 PLACE_BITS = 8
 SMALL = 1 << PLACE_BITS
 """Above so many bytes a word is merged with a heap."""
 
-SCRATCH = (4, SMALL + 16)
+PLACES = (4, SMALL + 16)
 """The shape of what `merge_small` writes to."""
 
 LAST = NEVER >> PLACE_BITS
@@ -23,35 +24,45 @@ LAST = NEVER >> PLACE_BITS
 
 _PLACE = SMALL - 1
 
-TOKEN_BITS = 21
-"""A character's entry holds up to two tokens of so many bits, the second plus one, and flags."""
 
-KNOWN = np.int64(1) << 42
-"""The tokens may be taken for the character's bytes ..."""
+class Merging(NamedTuple):
+    """What decides how bytes are merged.
 
-ANYWHERE = np.int64(1) << 43
-"""... even where the character before may be merged with a part of this one."""
+    Args:
+        byte_ids: the token of each byte, int32, or -1.
+        byte_pairs: the rank of each pair of bytes, int32, ``NEVER`` where they do not merge.
+        characters: see `index_characters`.
+        pairs: see `find_pair`.
+        results: the token that each merge makes, int32; empty if its number is the merge's rank.
+    """
 
-JOINS = np.int64(1) << 44
-"""What follows the character may be merged with it before it is whole."""
+    byte_ids: Any
+    byte_pairs: Any
+    characters: Any
+    pairs: Any
+    results: Any
 
-_TOKEN = np.int64((1 << TOKEN_BITS) - 1)
+
+@lean_kernel
+def merge(
+    data: Any, start: int, end: int, merging: Any, ids: Any, first: int, places: Any
+) -> np.intp:
+    """Merge one word of any length; see `merge_small`."""
+    if end - start <= SMALL:
+        return merge_small(data, start, end, merging, ids, first, places)
+    return merge_large(data, start, end, merging, ids, first)
 
 
-@kernel
+@inlined_kernel
 def merge_small(
     data: Any,
     start: int,
     end: int,
-    byte_ids: Any,
-    byte_pairs: Any,
-    characters: Any,
-    pairs: Any,
-    results: Any,
+    merging: Any,
     ids: Any,
     first: int,
-    scratch: Any,
-) -> int:
+    places: Any,
+) -> np.intp:
     """Merge one word of up to ``SMALL`` bytes by looking for the best pair again and again.
 
     Every place keeps its pair's rank and itself in one number, so that the best pair is a minimum,
@@ -61,20 +72,17 @@ def merge_small(
         data: the bytes of the text.
         start: where the word begins.
         end: where it ends.
-        byte_ids: the token of each byte.
-        byte_pairs: the rank of each pair of bytes, ``NEVER`` where they do not merge.
-        characters: see `index_characters`.
-        pairs: see `find_pair`.
-        results: the token that each merge makes; empty if its number is the merge's rank.
+        merging: see `Merging`.
         ids: the tokens are written here ...
         first: ... from here on.
-        scratch: int32, of shape ``SCRATCH``: pairs, tokens, the places after and before each.
+        places: int32, of shape ``PLACES``: pairs, tokens, the places after and before each.
 
     Returns:
         The number of tokens.
     """
-    best_of, token, after, before = scratch[0], scratch[1], scratch[2], scratch[3]
-    n = place_tokens(data, start, end, byte_ids, byte_pairs, characters, pairs, scratch)
+    best_of, token, after, before = places[0], places[1], places[2], places[3]
+    pairs = merging.pairs
+    n = place_tokens(data, start, end, merging, places)
     padded = (n + 15) & ~15
     for i in range(max(n - 1, 0), padded):
         put(best_of, i, NEVER)
@@ -89,7 +97,11 @@ def merge_small(
         i = np.intp(best & _PLACE)
         right = np.intp(at(after, i))
         beyond = np.intp(at(after, right))
-        merged = result_of(results, rank)
+        merged = result_of(merging.results, rank)
+        left = np.intp(at(before, i))
+        # Both are wanted soon: they travel near together.
+        prefetch_pair(pairs, merged, at(token, min(beyond, n - 1)))
+        prefetch_pair(pairs, at(token, max(left, 0)), merged)
         put(token, i, merged)
         put(after, i, np.int32(beyond))
         put(best_of, right, NEVER)
@@ -100,7 +112,6 @@ def merge_small(
             put(best_of, i, min(rank, LAST) << PLACE_BITS | np.int32(i))
         else:
             put(best_of, i, NEVER)
-        left = np.intp(at(before, i))
         if left >= 0:
             rank = find_pair(pairs, at(token, left), merged)
             put(best_of, left, min(rank, LAST) << PLACE_BITS | np.int32(left))
@@ -111,23 +122,8 @@ def merge_small(
     return count
 
 
-@kernel
-def result_of(results: Any, rank: int) -> np.int32:
-    """The token that a merge makes; see `merge_small`."""
-    return np.int32(rank) if results.size == 0 else at(results, rank)
-
-
-@kernel
-def place_tokens(
-    data: Any,
-    start: int,
-    end: int,
-    byte_ids: Any,
-    byte_pairs: Any,
-    characters: Any,
-    pairs: Any,
-    scratch: Any,
-) -> int:
+@inlined_kernel
+def place_tokens(data: Any, start: int, end: int, merging: Any, places: Any) -> int:
     """Put a word's bytes into their places, or tokens of its characters where that is the same.
 
     A byte that has no token is left out.
@@ -136,16 +132,14 @@ def place_tokens(
         data: see `merge_small`, as for the others.
         start: where the word begins.
         end: where it ends.
-        byte_ids: the token of each byte, or -1.
-        byte_pairs: the rank of each pair of bytes.
-        characters: see `index_characters`.
-        pairs: see `find_pair`.
-        scratch: where they are put.
+        merging: see `Merging`.
+        places: where they are put, see `merge_small`.
 
     Returns:
         The number of places.
     """
-    best_of, token, after, before = scratch[0], scratch[1], scratch[2], scratch[3]
+    best_of, token, after, before = places[0], places[1], places[2], places[3]
+    byte_ids, byte_pairs, characters, pairs = merging[:4]
     n = 0
     i = np.intp(start)
     needed = KNOWN
@@ -160,8 +154,8 @@ def place_tokens(
         elif byte >= 0xC0 and byte < 0xF0:
             entry = at(characters, code_point(data, i - 1))
             if entry & needed == needed:
-                one = np.int32(entry & _TOKEN)
-                second = np.int32((entry >> TOKEN_BITS) & _TOKEN) - np.int32(1)
+                one = np.int32(entry & TOKEN)
+                second = np.int32((entry >> TOKEN_BITS) & TOKEN) - np.int32(1)
                 i += 1 if byte < 0xE0 else 2
                 byte = np.intp(-1)
             needed = KNOWN | ANYWHERE if entry & JOINS else KNOWN
@@ -194,20 +188,19 @@ def merge_large(
     data: Any,
     start: int,
     end: int,
-    byte_ids: Any,
-    pairs: Any,
-    results: Any,
+    merging: Any,
     ids: Any,
     first: int,
-) -> int:
+) -> np.intp:
     """`merge_small` in time n log n: a linked list of tokens, and a heap of the pairs in it.
 
     A pair in the heap may have been changed by a merge beside it: then its rank is another.
     """
+    pairs, results = merging.pairs, merging.results
     tokens = np.empty(end - start, np.int32)
     n = 0
     for i in range(start, end):
-        tokens[n] = byte_ids[data[i]]
+        tokens[n] = merging.byte_ids[data[i]]
         n += 1 if tokens[n] >= 0 else 0
     before = np.empty(n, np.int32)
     after = np.empty(n, np.int32)
@@ -251,7 +244,7 @@ def merge_large(
     return n_ids
 
 
-@kernel
+@lean_kernel
 def _push(heap: Any, size: int, value: int) -> int:
     """Put a number into a heap whose smallest is on top; returns its new size."""
     i = size
@@ -265,7 +258,7 @@ def _push(heap: Any, size: int, value: int) -> int:
     return size + 1
 
 
-@kernel
+@lean_kernel
 def _pop(heap: Any, size: int) -> int:
     """Take the smallest number out of a heap; returns its new size."""
     size -= 1

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from stemma.tokenizers.kernels import kernel
+from stemma.tokenizers.kernels import inlined_kernel, lean_kernel
 from stemma.tokenizers.kernels.memory import at, put
 
 
-@kernel
+@inlined_kernel
 def code_point(data: Any, i: int) -> int:
     """The character that begins at byte ``i`` of UTF-8."""
     byte = np.intp(at(data, i))
@@ -25,7 +25,13 @@ def code_point(data: Any, i: int) -> int:
     return (byte & 0x07) << 18 | second << 12 | third << 6 | (np.intp(at(data, i + 3)) & 0x3F)
 
 
-@kernel
+@inlined_kernel
+def character_size(byte: int) -> np.intp:
+    """The number of bytes of the character that begins with a byte."""
+    return 1 if byte < 0x80 else 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+
+
+@lean_kernel
 def word_ends(
     data: Any, limits: Any, kinds: Any, machine: Any, fast: Any, double: Any, ends: Any
 ) -> int:
@@ -106,7 +112,7 @@ def word_ends(
     return n
 
 
-@kernel
+@lean_kernel
 def match_end(data: Any, start: int, limit: int, kinds: Any, machine: Any) -> int:
     """Where the match that begins at ``start`` ends; -1 if there is none: `Machine.match`."""
     width = np.intp(at(machine, 0))
@@ -121,11 +127,11 @@ def match_end(data: Any, start: int, limit: int, kinds: Any, machine: Any) -> in
         state = np.intp(step >> 1)
         if state == 0:
             return last
-        i += 1 if byte < 0x80 else 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+        i += character_size(byte)
     return limit if at(machine, state + width) & 1 else last
 
 
-@kernel
+@lean_kernel
 def _with_failures(data: Any, limits: Any, kinds: Any, machine: Any, ends: Any) -> int:
     """`word_ends` for a pattern that may read some characters and then find no match after all."""
     n = 0
@@ -137,7 +143,7 @@ def _with_failures(data: Any, limits: Any, kinds: Any, machine: Any, ends: Any) 
             if last < 0:
                 gap = start if gap < 0 else gap
                 byte = at(data, start)
-                start += 1 if byte < 0x80 else 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+                start += character_size(byte)
                 continue
             if gap >= 0:
                 ends[n] = start
@@ -152,7 +158,7 @@ def _with_failures(data: Any, limits: Any, kinds: Any, machine: Any, ends: Any) 
     return n
 
 
-@kernel
+@lean_kernel
 def sure_edge(data: Any, start: int, end: int, kinds: Any, edges: Any) -> int:
     """The first place after ``start`` where a word ends in any case; ``end`` if there is none.
 
@@ -167,7 +173,7 @@ def sure_edge(data: Any, start: int, end: int, kinds: Any, edges: Any) -> int:
     i = start
     while i < end:
         byte = at(data, i)
-        size = 1 if byte < 0x80 else 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+        size = character_size(byte)
         kind = np.intp(at(kinds, code_point(data, i)))
         if before >= 0 and edges[before, kind]:
             return i

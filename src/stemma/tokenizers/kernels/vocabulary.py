@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from stemma.tokenizers.kernels import kernel
+from stemma.tokenizers.kernels import inlined_kernel, lean_kernel
 from stemma.tokenizers.kernels.memory import at, load_8_bytes, store_8_bytes
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
-@kernel
+@inlined_kernel
 def find_whole(whole: Any, data: Any, start: int, end: int, spelled: Any, offsets: Any) -> int:
     """The token that spells the bytes ``start:end``, or -1.
 
@@ -42,7 +42,7 @@ def find_whole(whole: Any, data: Any, start: int, end: int, spelled: Any, offset
         slot = (slot + 1) & mask
 
 
-@kernel
+@inlined_kernel
 def hash_bytes(data: Any, start: int, end: int) -> int:
     """A hash of some bytes, behind which seven more may be read; never negative."""
     hashed = np.uint64(end - start)
@@ -57,7 +57,7 @@ def hash_bytes(data: Any, start: int, end: int) -> int:
     return np.intp(hashed >> np.uint64(30))
 
 
-@kernel
+@lean_kernel
 def index_tokens(spelled: Any, offsets: Any, chosen: Any, whole: Any) -> int:
     """Fill the hash table of `find_whole`; returns a token that spells the same as another, or -1.
 
@@ -79,7 +79,7 @@ def index_tokens(spelled: Any, offsets: Any, chosen: Any, whole: Any) -> int:
     return -1
 
 
-@kernel
+@inlined_kernel
 def spells(ids: Any, first: int, n: int, data: Any, start: int, spelled: Any, offsets: Any) -> bool:
     """Whether tokens, joined, are the bytes of ``data`` from ``start`` on."""
     place = start
@@ -92,7 +92,7 @@ def spells(ids: Any, first: int, n: int, data: Any, start: int, spelled: Any, of
     return True
 
 
-@kernel
+@lean_kernel
 def joined_size(ids: Any, offsets: Any) -> int:
     """The number of bytes of tokens, joined."""
     n = 0
@@ -102,7 +102,7 @@ def joined_size(ids: Any, offsets: Any) -> int:
     return n
 
 
-@kernel
+@lean_kernel
 def join_tokens(ids: Any, spelled: Any, offsets: Any, joined: Any) -> None:
     """Write the bytes of tokens one after another.
 

@@ -1,50 +1,91 @@
-"""Encoding words by BPE, behind a cache of words.
-
-Text repeats its words. A word of up to 15 bytes is looked up by these bytes themselves, a longer
-one by their hash, and then the tokens found must spell it: a word is never taken for another. An
-entry is one line of the processor's cache: two numbers of eight bytes for the word, the number of
-its tokens, and up to eleven of them.
-"""
+"""Encoding words by BPE, behind a cache of words."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from stemma.tokenizers.kernels import kernel
+from stemma.tokenizers.kernels import inlined_kernel, lean_kernel
+from stemma.tokenizers.kernels.characters import (
+    ALONE,
+    TOKEN,
+    TOKEN_BITS,
+    entry_of,
+    may_cut,
+)
 from stemma.tokenizers.kernels.memory import at, load_8_bytes, prefetch, put
-from stemma.tokenizers.kernels.merging import SCRATCH, SMALL, merge_large, merge_small
+from stemma.tokenizers.kernels.merging import merge
+from stemma.tokenizers.kernels.scan import character_size, code_point
 from stemma.tokenizers.kernels.vocabulary import find_whole, spells
+from stemma.tokenizers.kernels.word_cache import (
+    BLOCK,
+    LINE,
+    LONGEST_KEPT,
+    MOST_TOKENS,
+    PART,
+    SHORT,
+    find_lines,
+    line_of,
+    recall,
+    remember,
+    short_key,
+)
 
-ENTRY = 16
-"""Numbers of four bytes in an entry: the word (4), the number of tokens (1), tokens (11)."""
-
-_MOST_TOKENS = ENTRY - 5
-_SHORT = 15
-_LONGEST_CACHED = 64
-_BLOCK = 32
-"""So many words are looked up at once, so that the cache's lines come at the same time."""
-
-_MIX_1 = np.uint64(0x9E3779B97F4A7C15)
-_MIX_2 = np.uint64(0xC2B2AE3D27D4EB4F)
-_LONG_MARK = np.uint64(0xFF) << np.uint64(56)
+_CHARACTER = np.uint64(0)
+_LONG_PART = np.uint64(1)
 
 
-@kernel
+class Tokens(NamedTuple):
+    """The tokens that a word becomes as it stands, if its bytes spell one.
+
+    Args:
+        whole: those that are not in an empty `word_cache`, see `find_whole`.
+        least: none of them has fewer bytes.
+        spelled: the bytes of all tokens, one after another, uint8.
+        offsets: where each token begins in ``spelled``, int64.
+    """
+
+    whole: Any
+    least: int
+    spelled: Any
+    offsets: Any
+
+
+class Scratch(NamedTuple):
+    """What one thread writes to besides the ids.
+
+    Args:
+        cache: the words met, int32; see `word_cache`.
+        lows: ``BLOCK`` numbers of 64 bits: the keys of some words ...
+        highs: ... their other halves ...
+        lines: ... and their lines, intp.
+        part_ends: where some parts of one word end, intp, ``BLOCK`` of them ...
+        part_lows: ... their keys ...
+        part_highs: ... the other halves ...
+        part_lines: ... and their lines.
+        places: see `merge_small`.
+    """
+
+    cache: Any
+    lows: Any
+    highs: Any
+    lines: Any
+    part_ends: Any
+    part_lows: Any
+    part_highs: Any
+    part_lines: Any
+    places: Any
+
+
+@lean_kernel
 def encode_words(
     data: Any,
     ends: Any,
     limits: Any,
-    byte_ids: Any,
-    byte_pairs: Any,
-    characters: Any,
-    pairs: Any,
-    results: Any,
-    whole: Any,
-    spelled: Any,
-    offsets: Any,
-    cache: Any,
+    merging: Any,
+    tokens: Any,
+    scratch: Any,
     ids: Any,
     first_id: int,
     n_at_limits: Any,
@@ -55,62 +96,36 @@ def encode_words(
         data: UTF-8 bytes, uint8, with at least 16 more behind the text.
         ends: where each word ends, int32.
         limits: where each of several texts ends, int32; a word ends there as well.
-        byte_ids: the token of each byte, int32.
-        byte_pairs: see `merge_small`.
-        characters: see `index_characters`.
-        pairs: see `find_pair`.
-        results: see `merge_small`, int32.
-        whole: hash table of the tokens that a word of their bytes becomes, see `find_whole`.
-        spelled: the bytes of all tokens, one after another, uint8.
-        offsets: where each token begins in ``spelled``, int64.
-        cache: entries, int32, ``ENTRY`` numbers each; their number is a power of two.
-        ids: int32, room for as many as there are bytes, from ``first_id`` on.
+        merging: see `Merging`.
+        tokens: see `Tokens`.
+        scratch: see `Scratch`.
+        ids: int32, room for 16 more than there are bytes, from ``first_id`` on.
         first_id: where to begin in ``ids``.
         n_at_limits: int64; how many ids there are before each limit is written here.
 
     Returns:
         The number of ids, counted from the beginning of ``ids``.
     """
-    cache_8 = cache.view(np.uint64)
-    scratch = np.empty(SCRATCH, np.int32)
-    lows = np.empty(_BLOCK, np.uint64)
-    highs = np.empty(_BLOCK, np.uint64)
-    slots = np.empty(_BLOCK, np.intp)
-    n = first_id
-    start = 0
+    cache = scratch.cache
+    n = np.intp(first_id)
+    start = np.intp(0)
     text = 0
-    for block in range(0, ends.size, _BLOCK):
-        block_ends = ends[block : block + _BLOCK]
-        find_slots(data, start, block_ends, cache_8, lows, highs, slots)
+    for block in range(0, ends.size, BLOCK):
+        block_ends = ends[block : block + BLOCK]
+        find_lines(data, start, block_ends, cache, scratch.lows, scratch.highs, scratch.lines)
         for w in range(block_ends.size):
-            end = at(block_ends, w)
-            low, high, slot = at(lows, w), at(highs, w), at(slots, w)
-            length = end - start
-            hit = False
-            for way in range(2):
-                entry = slot ^ way
-                if at(cache_8, entry * 8) == low and at(cache_8, entry * 8 + 1) == high:
-                    count = at(cache, entry * ENTRY + 4)
-                    put(ids, n, at(cache, entry * ENTRY + 5))
-                    for i in range(1, count):
-                        put(ids, n + i, at(cache, entry * ENTRY + 5 + i))
-                    if length <= _SHORT or spells(ids, n, count, data, start, spelled, offsets):
-                        n += count
-                        hit = True
-                        break
-            if not hit:
-                token = find_whole(whole, data, start, end, spelled, offsets)
-                if token >= 0:
-                    put(ids, n, np.int32(token))
-                    count = 1
-                elif length <= SMALL:
-                    word = (data, start, end, byte_ids, byte_pairs, characters)
-                    count = merge_small(*word, pairs, results, ids, n, scratch)
-                else:
-                    count = merge_large(data, start, end, byte_ids, pairs, results, ids, n)
-                if count <= _MOST_TOKENS and length <= _LONGEST_CACHED:
-                    remember(cache, cache_8, slot, low, high, ids, n, count)
-                n += count
+            end = np.intp(at(block_ends, w))
+            low, high, line = at(scratch.lows, w), at(scratch.highs, w), at(scratch.lines, w)
+            count = recall(cache, line, low, high, ids, n)
+            if end - start > SHORT and not spells(
+                ids, n, count, data, start, tokens.spelled, tokens.offsets
+            ):
+                count = np.intp(0)
+            if count == 0:
+                count, cut = encode_new(data, start, end, merging, tokens, scratch, ids, n)
+                if 0 < count <= MOST_TOKENS and end - start <= (SHORT if cut else LONGEST_KEPT):
+                    remember(cache, line, low, high, ids, n, count)
+            n += count
             start = end
             while text < limits.size and at(limits, text) <= start:
                 put(n_at_limits, text, n)
@@ -121,90 +136,138 @@ def encode_words(
     return n
 
 
-@kernel
-def remember(
-    cache: Any,
-    cache_8: Any,
-    slot: int,
-    low: Any,
-    high: Any,
-    ids: Any,
-    first: int,
-    count: int,
-) -> None:
-    """Write a word's tokens to one of its two places, a free one if there is one.
+@lean_kernel
+def encode_new(
+    data: Any, start: int, end: int, merging: Any, tokens: Any, scratch: Any, ids: Any, first: int
+) -> tuple[np.intp, bool]:
+    """Encode a word that the cache does not know, cut between characters that never merge.
 
     Args:
-        cache: see `encode_words`.
-        cache_8: the same, as numbers of eight bytes.
-        slot: the word's first place; the other is beside it.
-        low: the lower half of its key.
-        high: the higher half.
-        ids: where its tokens stand ...
+        data: see `encode_words`, as for the others.
+        start: where the word begins.
+        end: where it ends.
+        merging: see `Merging`.
+        tokens: see `Tokens`.
+        scratch: see `Scratch`.
+        ids: the tokens are written here ...
         first: ... from here on.
-        count: how many they are.
+
+    Returns:
+        The number of tokens, and whether the word was cut.
     """
-    entry = slot
-    if at(cache_8, entry * 8 + 1) != 0:
-        # Both taken: which one gives way is as good as random.
-        free = at(cache_8, (entry ^ 1) * 8 + 1) == 0
-        entry ^= 1 if free else first & 1
-    put(cache_8, entry * 8, low)
-    put(cache_8, entry * 8 + 1, high)
-    put(cache, entry * ENTRY + 4, np.int32(count))
-    for i in range(count):
-        put(cache, entry * ENTRY + 5 + i, at(ids, first + i))
+    n = np.intp(first)
+    cut = False
+    # Within ASCII nearly any two characters are neighbours somewhere.
+    while start < end and not is_ascii(data, start, end):
+        n_parts, stop = find_parts(data, start, end, merging.characters, scratch)
+        if stop == end and n_parts == 1:
+            break
+        cut = True
+        for p in range(n_parts):
+            stop = at(scratch.part_ends, p)
+            low, high = at(scratch.part_lows, p), at(scratch.part_highs, p)
+            if high == _CHARACTER:
+                n += put_character(low, ids, n)
+            else:
+                line = at(scratch.part_lines, p)
+                n += encode_part(data, start, stop, low, high, line, merging, scratch, ids, n)
+            start = stop
+    if start < end:
+        if not cut and end - start >= tokens.least:
+            token = find_whole(tokens.whole, data, start, end, tokens.spelled, tokens.offsets)
+            if token >= 0:
+                put(ids, n, np.int32(token))
+                return np.intp(1), False
+        n += merge(data, start, end, merging, ids, n, scratch.places)
+    return n - first, cut
 
 
-@kernel
-def find_slots(
-    data: Any, start: int, ends: Any, cache_8: Any, lows: Any, highs: Any, slots: Any
-) -> None:
-    """The keys of some words and their places in the cache, which begin to travel near.
+@inlined_kernel
+def is_ascii(data: Any, start: int, end: int) -> bool:
+    """Whether some bytes, behind which seven more may be read, are all ASCII."""
+    found = np.uint64(0)
+    for i in range(start, end - 7, 8):
+        found |= load_8_bytes(data, i)
+    rest = (end - start) & 7
+    found |= load_8_bytes(data, end - rest) & ((np.uint64(1) << np.uint64(8 * rest)) - np.uint64(1))
+    return not found & np.uint64(0x8080808080808080)
 
-    A key is up to 15 bytes and their number, or a hash and the mark of long words.
+
+@inlined_kernel
+def find_parts(
+    data: Any, start: int, end: int, characters: Any, scratch: Any
+) -> tuple[np.intp, np.intp]:
+    """Find up to ``BLOCK`` parts of a word, whose lines in the cache begin to travel near.
 
     Args:
         data: UTF-8 bytes.
-        start: where the first word begins.
-        ends: where each word ends.
-        cache_8: the cache, as numbers of eight bytes.
-        lows: the lower halves of the keys are written here.
-        highs: and here the higher halves.
-        slots: and here the places.
+        start: where the first part begins.
+        end: where the word ends.
+        characters: see `index_characters`.
+        scratch: the parts are written here. The key of a part that is a single character is its
+            entry, that of a long part nothing.
+
+    Returns:
+        The number of parts, and where the last one ends.
     """
-    mask = np.uint64(cache_8.size // 8 - 1)
-    for w in range(ends.size):
-        end = at(ends, w)
-        length = end - start
-        if length <= _SHORT:
-            low = load_8_bytes(data, start)
-            high = np.uint64(length) << np.uint64(56)
-            if length < 8:
-                low &= (np.uint64(1) << np.uint64(8 * length)) - np.uint64(1)
-            else:
-                rest = (np.uint64(1) << np.uint64(8 * (length - 8))) - np.uint64(1)
-                high |= load_8_bytes(data, start + 8) & rest
-            hashed = low * _MIX_1 ^ high * _MIX_2
-        else:
-            low = hash_long(data, start, end)
-            high = _LONG_MARK | np.uint64(length)
-            hashed = low
-        hashed ^= hashed >> np.uint64(32)
-        hashed *= _MIX_1
-        slot = np.intp(hashed >> np.uint64(40) & mask)
-        prefetch(cache_8, slot * 8)
-        put(lows, w, low)
-        put(highs, w, high)
-        put(slots, w, slot)
-        start = end
+    n = np.intp(0)
+    part = i = np.intp(start)
+    code = code_point(data, i)
+    entry = entry_of(characters, code)
+    while i < end and n < BLOCK:
+        single = part == i
+        this, entry_of_this = code, entry
+        i += character_size(at(data, i))
+        if i < end:
+            code = code_point(data, i)
+            entry = entry_of(characters, code)
+            if not may_cut(characters, this, entry_of_this, code, entry):
+                continue
+        low, high = np.uint64(entry_of_this), _CHARACTER
+        if not single or not entry_of_this & ALONE:
+            high = _LONG_PART
+            if i - part <= SHORT:
+                low, high = short_key(data, part, i)
+                high |= PART
+                line = line_of(scratch.cache, low, high)
+                prefetch(scratch.cache, line * LINE)
+                put(scratch.part_lines, n, line)
+        put(scratch.part_ends, n, i)
+        put(scratch.part_lows, n, low)
+        put(scratch.part_highs, n, high)
+        n += 1
+        part = i
+    return n, part
 
 
-@kernel
-def hash_long(data: Any, start: int, end: int) -> np.uint64:
-    """A hash of at least eight bytes."""
-    hashed = np.uint64(end - start)
-    for i in range(start, end - 7, 8):
-        hashed = (hashed ^ load_8_bytes(data, i)) * _MIX_1
-        hashed ^= hashed >> np.uint64(29)
-    return (hashed ^ load_8_bytes(data, end - 8)) * _MIX_2
+@inlined_kernel
+def put_character(entry: np.uint64, ids: Any, n: int) -> np.intp:
+    """Write the one or two tokens of a character that stands alone; returns their number."""
+    put(ids, n, np.int32(entry & np.uint64(TOKEN)))
+    second = np.int32(entry >> np.uint64(TOKEN_BITS) & np.uint64(TOKEN))
+    put(ids, n + 1, second - np.int32(1))
+    return np.intp(2 if second else 1)
+
+
+@inlined_kernel
+def encode_part(
+    data: Any,
+    start: int,
+    end: int,
+    low: np.uint64,
+    high: np.uint64,
+    line: int,
+    merging: Any,
+    scratch: Any,
+    ids: Any,
+    n: int,
+) -> np.intp:
+    """Encode a part of a word by the cache, or else merge it; see `find_parts`."""
+    if high == _LONG_PART:
+        return merge(data, start, end, merging, ids, n, scratch.places)
+    count = recall(scratch.cache, line, low, high, ids, n)
+    if count == 0:
+        count = merge(data, start, end, merging, ids, n, scratch.places)
+        if 0 < count <= MOST_TOKENS:
+            remember(scratch.cache, line, low, high, ids, n, count)
+    return count
