@@ -6,9 +6,12 @@ import base64
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiktoken
+
+from stemma.tokenizers import Tokenizer, parallel
 
 AWKWARD = [
     "",
@@ -70,3 +73,17 @@ def tiktoken_gpt2(mirror: Callable[[str], Path]) -> tiktoken.Encoding:
         mergeable_ranks=ranks,
         special_tokens={"<|endoftext|>": 50256},
     )
+
+
+@pytest.fixture
+def streamed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
+    """Ids of a text that comes in small pieces, cut wherever a tokenizer knows how."""
+    monkeypatch.setattr(parallel, "STREAMED", 5)
+    monkeypatch.setattr(parallel, "LEAST_FOR_A_THREAD", 3)
+
+    def encode(tokenizer: Tokenizer, text: str, *, threads: int = 1, **options: Any) -> list[int]:
+        pieces = [text[i : i + 3] for i in range(0, len(text), 3)]
+        rows = tokenizer.encode_chunks(pieces, threads=threads, **options)
+        return [id_ for row in rows for id_ in row.tolist()]
+
+    return encode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -28,6 +29,7 @@ from stemma.tokenizers.sentencepiece.bpe import SentencePieceBPE
 from stemma.tokenizers.special import AddedToken
 from stemma.tokenizers.unigram.tokenizer import UnigramTokenizer
 
+Streamed = Callable[..., list[int]]
 FAMILIES = [UnigramTokenizer, SentencePieceBPE]
 BYTES = [Piece(byte_piece(value), 0.0, Kind.BYTE) for value in range(256)]
 SPECIAL = [
@@ -39,10 +41,34 @@ ALPHABETS = ["ab▁", "abc▁é", "ab ▁你😀", "a▁", "abcdefgh▁½①ﬁ"
 PLAIN = SentencePieceSettings(remove_extra_whitespaces=False)
 
 
+RULES = {"ab": "x", "b a": "b", "½ ": "", "x": " ", "①": "", " é": " x", "ca": "e "}
+"""Rules that reach over spaces, leave characters out, and make spaces."""
+
+
+def charsmap_of(rules: dict[str, str], folder: Path) -> bytes:
+    """A character map with these rules, made by the library."""
+    codes = [[" ".join(f"{ord(c):X}" for c in text) for text in rule] for rule in rules.items()]
+    listing = folder / "rules.tsv"
+    listing.write_text("".join(f"{old}\t{new}\n" for old, new in codes))
+    made = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["any text"]),
+        model_writer=made,
+        vocab_size=12,
+        hard_vocab_limit=False,
+        normalization_rule_tsv=str(listing),
+        minloglevel=9,
+    )
+    return parse(made.getvalue()).settings.charsmap
+
+
 @pytest.fixture(scope="module")
-def charsmaps(mirror: Callable[[str], Path]) -> list[bytes]:
+def charsmaps(
+    mirror: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> list[bytes]:
     model = mirror("tokenizers/sentencepiece/botchan_en_unigram_1000.model")
-    return [b"", parse(model.read_bytes()).settings.charsmap]
+    made = charsmap_of(RULES, tmp_path_factory.mktemp("rules"))
+    return [b"", parse(model.read_bytes()).settings.charsmap, made]
 
 
 def library(tokenizer: SentencePieceTokenizer) -> sentencepiece.SentencePieceProcessor:
@@ -85,7 +111,9 @@ def texts_for(rng: random.Random, tokenizer: SentencePieceTokenizer, n: int) -> 
         yield "".join(rng.choice(pool) for _ in range(rng.choice([0, 1, 2, 3, 5, 8, 13, 30, 80])))
 
 
-def compare(tokenizer: SentencePieceTokenizer, texts: list[str], seed: int) -> None:
+def compare(
+    tokenizer: SentencePieceTokenizer, texts: list[str], seed: int, streamed: Streamed
+) -> None:
     theirs = library(tokenizer)
     fast = tokenizer._text_encoder()(texts)
     for text, fast_ids in zip(texts, fast, strict=True):
@@ -94,25 +122,28 @@ def compare(tokenizer: SentencePieceTokenizer, texts: list[str], seed: int) -> N
         ids, spans = tokenizer.encode_with_offsets(text)
         assert ids.tolist() == expected, (seed, text)
         assert fast_ids.tolist() == expected, (seed, text)
+        assert streamed(tokenizer, text, threads=1 + seed % 2) == expected, (seed, text)
         assert spans.tolist() == [[p.begin, p.end] for p in proto.pieces], (seed, text)
         decoded = tokenizer.decode(ids, skip_special_tokens=True)
         assert decoded == theirs.decode(expected), (seed, text)
 
 
-def compare_at_random(charsmaps: list[bytes], seeds: range) -> None:
+def compare_at_random(charsmaps: list[bytes], seeds: range, streamed: Streamed) -> None:
     for seed in seeds:
         rng = random.Random(seed)
         tokenizer = random_tokenizer(rng, charsmaps)
-        compare(tokenizer, list(texts_for(rng, tokenizer, 15)), seed)
+        compare(tokenizer, list(texts_for(rng, tokenizer, 15)), seed, streamed)
 
 
-def test_sentencepiece_cuts_and_joins_equally(charsmaps: list[bytes]) -> None:
-    compare_at_random(charsmaps, range(120))
+def test_sentencepiece_cuts_and_joins_equally(charsmaps: list[bytes], streamed: Streamed) -> None:
+    compare_at_random(charsmaps, range(160), streamed)
 
 
 @pytest.mark.slow
-def test_sentencepiece_cuts_and_joins_equally_many_times(charsmaps: list[bytes]) -> None:
-    compare_at_random(charsmaps, range(1000, 3000))
+def test_sentencepiece_cuts_and_joins_equally_many_times(
+    charsmaps: list[bytes], streamed: Streamed
+) -> None:
+    compare_at_random(charsmaps, range(1000, 3000), streamed)
 
 
 def test_any_ids_decode_as_sentencepiece_decodes_them(charsmaps: list[bytes]) -> None:
@@ -209,6 +240,17 @@ def test_user_defined_pieces_are_found_everywhere(family: type[SentencePieceToke
     tokenizer = family(pieces, PLAIN)
     assert tokenizer.encode("fox!").tolist() == [4, 5, 12]
     assert tokenizer.encode("fox").tolist() == [3]
+
+
+def test_user_defined_pieces_are_found_in_a_stream(tmp_path: Path, streamed: Streamed) -> None:
+    """They keep what would be rewritten: ``x`` in itself, and ``bc`` where it follows ``a``."""
+    charsmap = charsmap_of({"x": " ", "bc": "d"}, tmp_path)
+    learned = [Piece("▁", -1.0), Piece("a", -1.0), Piece("b", -1.0), Piece("ax", 5.0)]
+    for user_defined, text in (("x", "aaax aaax bax"), ("a b", "ba bc aa bca a bc")):
+        pieces = [*SPECIAL, *learned, Piece(user_defined, 0.0, Kind.USER_DEFINED)]
+        tokenizer = UnigramTokenizer(pieces, replace(PLAIN, charsmap=charsmap))
+        for part in (text[i:] for i in range(len(text))):
+            assert streamed(tokenizer, part) == library(tokenizer).encode(part)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

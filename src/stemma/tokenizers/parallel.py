@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers.rows import concatenate
+from stemma.tokenizers.cutting import Stretch
 from stemma.tokenizers.special import AllowedSpecial
 from stemma.tokenizers.texts import check_documents, check_text
 
@@ -71,37 +71,50 @@ def encode_chunks(
     """`Tokenizer.encode_chunks`."""
     n_threads = _threads(threads)
     names = tokenizer._added.allowed(allowed)
+    batches = _batches(tokenizer, chunks, names, n_threads)
+    with ThreadPoolExecutor(n_threads) as pool:
+        in_turn = map if n_threads == 1 else pool.map
+        yield from tokenizer._encode_stretches(batches, names, in_turn)
+
+
+def _batches(
+    tokenizer: Tokenizer, chunks: Iterable[str], names: frozenset[str], n_threads: int
+) -> Iterator[list[Stretch]]:
+    """The stretches of a text, as many at once as there are threads."""
     held: list[str] = []
     size = 0
+    before = ""
     wanted = STREAMED * n_threads
-    with ThreadPoolExecutor(n_threads) as pool:
-        for chunk in chunks:
-            check_text(chunk)
-            held.append(chunk)
-            size += len(chunk)
-            if size < wanted:
-                continue
-            text = "".join(held)
-            cut = _safe_cut(tokenizer, text, len(text), names)
-            if cut:
-                parts = _stretches(tokenizer, text[:cut], names, n_threads)
-                yield concatenate(_encode_groups(tokenizer, parts, allowed, pool))
-                held, size, wanted = [text[cut:]], len(text) - cut, STREAMED * n_threads
-            else:
-                held, wanted = [text], 2 * size  # look again when as much has come once more
-        parts = _stretches(tokenizer, "".join(held), names, n_threads)
-        yield concatenate(_encode_groups(tokenizer, parts, allowed, pool))
+    for chunk in chunks:
+        check_text(chunk)
+        held.append(chunk)
+        size += len(chunk)
+        if size < wanted:
+            continue
+        text = "".join(held)
+        cut = _safe_cut(tokenizer, text, len(text), names)
+        if cut:
+            yield _stretches(tokenizer, Stretch(text[:cut], before, False), names, n_threads)
+            before = text[cut - 1]
+            held, size, wanted = [text[cut:]], len(text) - cut, STREAMED * n_threads
+        else:
+            held, wanted = [text], 2 * size  # look again when as much has come once more
+    yield _stretches(tokenizer, Stretch("".join(held), before, True), names, n_threads)
 
 
 def _stretches(
-    tokenizer: Tokenizer, text: str, names: frozenset[str], n_threads: int
-) -> list[list[str]]:
-    """A text, cut for several threads where that changes nothing."""
-    cuts = {0, len(text)}
+    tokenizer: Tokenizer, whole: Stretch, names: frozenset[str], n_threads: int
+) -> list[Stretch]:
+    """A stretch, cut for several threads where that changes nothing."""
+    text, before, last = whole
+    cuts = {0}
     if len(text) >= n_threads * LEAST_FOR_A_THREAD:
         for i in range(1, n_threads):
             cuts.add(_safe_cut(tokenizer, text, len(text) * i // n_threads, names))
-    return [[text[a:b]] for a, b in pairwise(sorted(cuts))] or [[text]]
+    return [
+        Stretch(text[a:b], text[a - 1] if a else before, last and b == len(text))
+        for a, b in pairwise([*sorted(cuts), len(text)])
+    ]
 
 
 def _safe_cut(tokenizer: Tokenizer, text: str, before: int, names: frozenset[str]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,33 @@ def concatenate(parts: Iterable[Sequence[int] | NDArray[np.int32]]) -> NDArray[n
     if len(rows) == 1:
         return rows[0]
     return np.concatenate(rows) if rows else np.empty(0, np.int32)
+
+
+def with_spans(
+    text: str,
+    parts: Iterable[tuple[str | int, int, int]],
+    encode: Callable[[str, int], tuple[NDArray[np.int32], Spans]],
+) -> tuple[NDArray[np.int32], Spans]:
+    """Ids of the parts of a text, and their spans in it.
+
+    Args:
+        text: the text.
+        parts: its stretches and the ids of added tokens, each with its characters ``start:end``.
+        encode: the ids and spans of a stretch, given with its start.
+    """
+    ids: list[NDArray[np.int32]] = []
+    spans: list[Spans] = []
+    offset = 0
+    for part, start, end in parts:
+        n_bytes = len(text[start:end].encode())
+        if isinstance(part, str):
+            found, where = encode(part, start)
+        else:
+            found, where = np.array([part], np.int32), np.array([[0, n_bytes]])
+        ids.append(found)
+        spans.append(where + offset)
+        offset += n_bytes
+    return concatenate(ids), np.concatenate([np.empty((0, 2), np.int64), *spans])
 
 
 def original_spans(

@@ -125,6 +125,15 @@ class AddedTokens:
         if done < len(text):
             yield text[done:], done, len(text)
 
+    def split_twice(self, text: str, names: frozenset[str]) -> Iterator[tuple[Part, int, int]]:
+        """`split` at what is sought in a text as given, and then at what is sought afterwards."""
+        for part, start, end in self.split(text, names):
+            if isinstance(part, int):
+                yield part, start, end
+            else:
+                for inner, a, b in self.split(part, names, normalized=True):
+                    yield inner, start + a, start + b
+
     def _find(
         self, text: str, names: frozenset[str], normalized: bool | None, accept: Accept | None
     ) -> Iterator[tuple[AddedToken, int, int]]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers.rows import Spans, as_row, concatenate, original_spans
+from stemma.tokenizers.rows import Spans, as_row, concatenate, original_spans, with_spans
 from stemma.tokenizers.special import (
     END_OF_TEXT,
     AddedToken,
@@ -25,6 +25,7 @@ from stemma.tokenizers.special import (
 from stemma.tokenizers.texts import check_text
 
 if TYPE_CHECKING:
+    from stemma.tokenizers.cutting import InTurn, Stretch
     from stemma.tokenizers.steps.normalizers import Normalizer
     from stemma.tokenizers.steps.template import Template
 
@@ -180,8 +181,8 @@ class Tokenizer(ABC):
     ) -> Iterator[NDArray[np.int32]]:
         """The ids of a text that comes in pieces and may be larger than memory.
 
-        Joined, they are ``encode("".join(chunks))``. A family that does not know where a text may
-        be cut (`_cut`) holds the whole text.
+        Joined, they are ``encode("".join(chunks))``. What has no place where it may be cut (`_cut`)
+        is held as a whole.
 
         Args:
             chunks: the text.
@@ -198,9 +199,22 @@ class Tokenizer(ABC):
     def _cut(self, text: str, before: int) -> int:
         """The last place up to ``before`` where a text without added tokens may be cut.
 
-        The ids of the two parts, joined, must be those of the whole. 0 if no such place is known.
+        The ids of the two stretches, joined, must be those of the whole. 0 if no such place is
+        known.
         """
         return 0
+
+    def _encode_stretches(
+        self, batches: Iterable[Sequence[Stretch]], names: frozenset[str], in_turn: InTurn
+    ) -> Iterator[NDArray[np.int32]]:
+        """Ids of the stretches of one text, in batches that ``in_turn`` encodes at once."""
+        encode = partial(self._encode_stretch, names=names)
+        for batch in batches:
+            yield concatenate(in_turn(encode, batch))
+
+    def _encode_stretch(self, stretch: Stretch, names: frozenset[str]) -> NDArray[np.int32]:
+        """Ids of a part of a longer text: of any text, if it does not matter what it is part of."""
+        return self._encode_texts([stretch.text], names)[0]
 
     @abstractmethod
     def _encode_part(self, text: str, *, at_start: bool) -> Sequence[int] | NDArray[np.int32]:
@@ -219,19 +233,11 @@ class Tokenizer(ABC):
         """
         check_text(text)
         names = self._added.allowed(allowed_special)
-        ids: list[NDArray[np.int32]] = []
-        spans: list[Spans] = []
-        offset = 0
-        for part, start, end in self._added.split(text, names):
-            n_bytes = len(text[start:end].encode())
-            if isinstance(part, str):
-                found, where = self._encode_aligned(part, names, at_start=start == 0)
-            else:
-                found, where = np.array([part], np.int32), np.array([[0, n_bytes]])
-            ids.append(found)
-            spans.append(where + offset)
-            offset += n_bytes
-        return concatenate(ids), np.concatenate([np.empty((0, 2), np.int64), *spans])
+        return with_spans(
+            text,
+            self._added.split(text, names),
+            lambda part, start: self._encode_aligned(part, names, at_start=start == 0),
+        )
 
     def _encode_aligned(
         self, text: str, names: frozenset[str], *, at_start: bool
@@ -241,22 +247,16 @@ class Tokenizer(ABC):
         alignment = None
         if self.normalizer is not None:
             text, alignment = self.normalizer.align(original)
-        ids: list[NDArray[np.int32]] = []
-        spans: list[Spans] = []
-        offset = 0
-        for part, start, end in self._added.split(text, names, normalized=True):
-            n_bytes = len(text[start:end].encode())
-            if isinstance(part, str):
-                found, where = self._encode_part_with_spans(part, at_start=at_start and start == 0)
-            else:
-                found, where = np.array([part], np.int32), np.array([[0, n_bytes]])
-            ids.append(found)
-            spans.append(where + offset)
-            offset += n_bytes
-        joined = np.concatenate([np.empty((0, 2), np.int64), *spans])
+        ids, spans = with_spans(
+            text,
+            self._added.split(text, names, normalized=True),
+            lambda part, start: self._encode_part_with_spans(
+                part, at_start=at_start and start == 0
+            ),
+        )
         if alignment is not None:
-            joined = original_spans(joined, text, original, alignment)
-        return concatenate(ids), joined
+            spans = original_spans(spans, text, original, alignment)
+        return ids, spans
 
     def _encode_part_with_spans(
         self, text: str, *, at_start: bool

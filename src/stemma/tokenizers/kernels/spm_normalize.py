@@ -16,7 +16,9 @@ from stemma.tokenizers.kernels.memory import at, load_8_bytes, put, store_8_byte
 from stemma.tokenizers.kernels.scan import code_point
 
 DUMMY_PREFIX, REMOVE_EXTRA, ESCAPE, SUFFIX = 1, 2, 4, 8
-"""The bits of ``flags``."""
+FOLLOWS_OTHERS, GOES_ON = 16, 32
+"""The bits of ``flags``; the last two say that the text is part of a longer one, and that its
+beginning or its end is not the other's."""
 
 SPACE = 0x20
 SLOWLY, PLAIN, PLAIN_SPACE = 0, 1, 2
@@ -48,9 +50,10 @@ def normalize(data: Any, start: int, end: int, rules: Any, out: Any) -> tuple[An
             that no UTF-8 has, is ``PLAIN`` if all printable ASCII characters stay. The character
             map's array, as Darts-clone packs it, of zeros if there is none; and what it writes,
             each ended by a zero byte. The cells of a `double_array` of the user-defined tokens. The
-            bits that say what becomes of spaces. And for each character of the first plane whether
-            it may be changed whatever stands beside it (``CHANGES``), and whether it is the first
-            or the second character of a string that is changed (``BEGINS``, ``FOLLOWS``).
+            bits that say what becomes of spaces, and where. And for each character of the first
+            plane whether it may be changed whatever stands beside it (``CHANGES``), and whether it
+            is the first or the second character of a string that is changed (``BEGINS``,
+            ``FOLLOWS``).
         out: room for the result.
 
     Returns:
@@ -58,13 +61,15 @@ def normalize(data: Any, start: int, end: int, rules: Any, out: Any) -> tuple[An
     """
     known, units, strings, whole, flags, characters = rules
     remove, escape = flags & REMOVE_EXTRA != 0, flags & ESCAPE != 0
-    i = _skip_spaces(data, start, end, units, strings, whole) if remove else np.intp(start)
+    prefix = flags & (DUMMY_PREFIX | SUFFIX | FOLLOWS_OTHERS) == DUMMY_PREFIX
+    suffix = flags & (DUMMY_PREFIX | SUFFIX | GOES_ON) == DUMMY_PREFIX | SUFFIX
+    after_space = remove and flags & FOLLOWS_OTHERS == 0
+    i = _skip_spaces(data, start, end, units, strings, whole) if after_space else np.intp(start)
     n = np.intp(0)
-    if i < end and flags & DUMMY_PREFIX and not flags & SUFFIX:
+    if i < end and prefix:
         put(out, n, SPACE)
         n += 1
     begins = i
-    after_space = remove
     while i < end:
         if n + _ROOM > out.size:
             out = _larger(out, n)
@@ -85,9 +90,9 @@ def normalize(data: Any, start: int, end: int, rules: Any, out: Any) -> tuple[An
         if n > before:
             after_space = remove and last == SPACE
         i += size
-    while remove and n > 0 and at(out, n - 1) == SPACE:
+    while remove and flags & GOES_ON == 0 and n > 0 and at(out, n - 1) == SPACE:
         n -= 1
-    if begins < end and flags & DUMMY_PREFIX and flags & SUFFIX:
+    if begins < end and suffix:
         put(out, n, SPACE)
         n += 1
     return out, n

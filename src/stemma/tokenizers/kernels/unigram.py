@@ -48,7 +48,9 @@ _OWN = (1 << _SUM_BITS) - 1
 
 
 @kernel
-def encode_texts(data: Any, limits: Any, rules: Any, vocabulary: Any, table: Any) -> Any:
+def encode_texts(
+    data: Any, limits: Any, rules: Any, vocabulary: Any, totals: Any, table: Any
+) -> Any:
     """Ids of several texts, one after another, and where those of each text end.
 
     Args:
@@ -59,6 +61,7 @@ def encode_texts(data: Any, limits: Any, rules: Any, vocabulary: Any, table: Any
             each cell; its score, float32. The score of each id, float32. The id of an unknown
             character, and its score, float32; the id of each byte (see `emit_unknown`). How a text
             falls into words (`spm_words`). And the largest score, without its sign.
+        totals: for each text the sum of what comes before, float32; the sum with it is written.
         table: words seen before; what is known is the largest sum before it, and its own sum.
     """
     words, escape = vocabulary[7], rules[4] & ESCAPE != 0
@@ -72,7 +75,7 @@ def encode_texts(data: Any, limits: Any, rules: Any, vocabulary: Any, table: Any
     for text in range(limits.size - 1):
         out, n = normalize(data, limits[text], limits[text + 1], rules, out)
         i = np.intp(0)
-        state = np.float32(0.0), n_ids, np.intp(0), False
+        state = totals[text], n_ids, _bound(totals[text]), False
         while i < n:
             room = leaders, path, best
             i, n_ids, state = _encode_words(
@@ -84,6 +87,7 @@ def encode_texts(data: Any, limits: Any, rules: Any, vocabulary: Any, table: Any
                     path = np.empty((3, 2 * size), np.int32)
                     best = np.empty(2 * size, np.float32)
                 ids = larger(ids, n_ids, 4 * size + MOST_TOKENS)
+        totals[text] = _sum(state[0], vocabulary[3], ids, state[1], n_ids)
         ends[text] = n_ids
     return beginning(ids, n_ids), ends
 

@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemma.errors import TokenizerError
+from stemma.tokenizers.cutting import Stretch
 from stemma.tokenizers.kernels import worth
-from stemma.tokenizers.rows import Spans
+from stemma.tokenizers.rows import Spans, concatenate
+from stemma.tokenizers.sentencepiece.edges import Edges
 from stemma.tokenizers.sentencepiece.normalizer import SPACE, SentencePieceNormalizer, Spaces
 from stemma.tokenizers.special import AddedToken, AllowedSpecial
 from stemma.tokenizers.steps.charsmap import CharsMap
@@ -177,6 +179,40 @@ class SentencePieceTokenizer(Tokenizer):
             return self._fast([text])[0]
         normalized = self.rewrite(text)
         return [id_ for id_, _, _ in self._joined(normalized, self._segment(normalized))]
+
+    # A text that is larger than memory
+
+    def _cut(self, text: str, before: int) -> int:
+        """Over which nothing reaches; see `sentencepiece.edges`."""
+        return self._edges.last(text, before) if self._fast is not None else 0
+
+    @cached_property
+    def _edges(self) -> Edges:
+        texts = [piece.text for piece in self.pieces if piece.kind in FOUND_IN_TEXT]
+        spelled = {p.text for p in self.pieces if p.kind in (Kind.NORMAL, Kind.USER_DEFINED)}
+        return Edges(self.rewrite, texts, None if self.settings.byte_fallback else spelled)
+
+    def _encode_stretch(self, stretch: Stretch, names: frozenset[str]) -> NDArray[np.int32]:
+        return self._encode_from(0.0, stretch, names)[0]
+
+    def _encode_from(
+        self, total: float, stretch: Stretch, names: frozenset[str]
+    ) -> tuple[NDArray[np.int32], float]:
+        """Ids of a stretch after scores with the sum ``total``; and the sum up to its end."""
+        ids: list[NDArray[np.int32]] = []
+        for part, start, end in self._added.split_twice(stretch.text, names):
+            first = start > 0 or not stretch.before
+            last = end < len(stretch.text) or stretch.last
+            if isinstance(part, int):
+                ids.append(np.array([part], np.int32))
+            elif (first and last) or self._fast is None:
+                ids.append(np.asarray(self._encode_part(part, at_start=first), np.int32))
+            else:
+                found, total = self._fast.stretch(
+                    part, 0.0 if first else total, first=first, last=last
+                )
+                ids.append(found)
+        return concatenate(ids), total
 
     def _joined(self, text: str, parts: Iterable[tuple[int, int]]) -> list[tuple[int, int, int]]:
         """Ids of ``parts``, each with the characters ``start:end`` of the text that it stands for.

@@ -42,18 +42,49 @@ class TextEncoder:
         encode: the kernel.
         tokenizer: whose ids they are.
         vocabulary: what the kernel wants to know of it.
+        sums: whether the kernel adds scores up, and wants to know the sum before a text.
     """
 
     def __init__(
-        self, encode: Any, tokenizer: SentencePieceTokenizer, vocabulary: tuple[Any, ...]
+        self,
+        encode: Any,
+        tokenizer: SentencePieceTokenizer,
+        vocabulary: tuple[Any, ...],
+        *,
+        sums: bool = False,
     ) -> None:
         self._encode = encode
+        self._sums = sums
         self._rules = normalizer_arrays(tokenizer.rewrite)
         self._vocabulary = vocabulary
         self._tables: list[NDArray[np.uint64]] = []  # those that no thread uses at the moment
 
     def __call__(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
         """The ids of each text."""
+        return self._rows(texts, self._rules, np.zeros(len(texts), np.float32))
+
+    def stretch(
+        self, text: str, total: float, *, first: bool, last: bool
+    ) -> tuple[NDArray[np.int32], float]:
+        """The ids of a part of a longer text, and the sum of all scores up to its end.
+
+        Args:
+            text: the part, between two `Edges`.
+            total: the sum of the scores before it; 0 if scores are not added up.
+            first: whether the text begins with it.
+            last: whether the text ends with it.
+        """
+        known, units, strings, whole, flags, characters = self._rules
+        flags |= spm_normalize.FOLLOWS_OTHERS * (not first) | spm_normalize.GOES_ON * (not last)
+        totals = np.array([total], np.float32)
+        rules = known, units, strings, whole, flags, characters
+        (ids,) = self._rows([text], rules, totals)
+        return ids, float(totals[0])
+
+    def _rows(
+        self, texts: Sequence[str], rules: tuple[Any, ...], totals: NDArray[np.float32]
+    ) -> list[NDArray[np.int32]]:
+        """The ids of each text; the sums before the texts become those behind them."""
         rows = all_utf8(texts)
         data = np.frombuffer(b"".join([*rows, _READ_BEYOND]), np.uint8)
         limits = np.cumsum([0, *map(len, rows)])
@@ -61,7 +92,8 @@ class TextEncoder:
             table = self._tables.pop()
         except IndexError:
             table = spm_words.new_table(WORDS_KEPT)
-        ids, ends = self._encode(data, limits, self._rules, self._vocabulary, table)
+        sums = (totals,) if self._sums else ()
+        ids, ends = self._encode(data, limits, rules, self._vocabulary, *sums, table)
         self._tables.append(table)
         return [ids[start:end] for start, end in pairwise([0, *ends.tolist()])]
 
@@ -85,7 +117,7 @@ def unigram_encoder(tokenizer: SentencePieceTokenizer, model: UnigramModel) -> T
     largest = float(max(abs(unknown_score), np.abs(cell_scores).max()))
     unknown = tokenizer.unknown_id, unknown_score, _byte_ids(tokenizer)
     vocabulary = cells, cell_ids, cell_scores, scores, *unknown, word_rule(found), largest
-    return TextEncoder(unigram.encode_texts, tokenizer, vocabulary)
+    return TextEncoder(unigram.encode_texts, tokenizer, vocabulary, sums=True)
 
 
 def bpe_encoder(tokenizer: SentencePieceTokenizer, ranks: Mapping[str, int]) -> TextEncoder:

@@ -62,11 +62,13 @@ class Match(NamedTuple):
 
 
 class Characters(NamedTuple):
-    """Code points that are a string of a map, and those that are a string's first or second."""
+    """Code points that are a string of a map, those that are a string's first or second, and those
+    that are any but its first."""
 
     single: NDArray[np.int64]
     first: NDArray[np.int64]
     second: NDArray[np.int64]
+    beyond: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -184,11 +186,31 @@ class CharsMap:
     def characters(self) -> Characters:
         """Which characters the map knows, and where in its strings."""
         if not self.data:
-            return Characters(*[np.zeros(0, np.int64)] * 3)
+            return Characters(*[np.zeros(0, np.int64)] * 4)
         children = _Children(self._array)
         first, nodes = children.characters(np.zeros(1, np.int64))
-        second, _ = children.characters(nodes)
-        return Characters(first[self._array[nodes] & _ENDS != 0], first, second)
+        single = first[self._array[nodes] & _ENDS != 0]
+        levels = [np.zeros(0, np.int64)]
+        while nodes.size and len(levels) < LONGEST:
+            codes, nodes = children.characters(nodes)
+            levels.append(codes)
+        second = levels[min(1, len(levels) - 1)]
+        return Characters(single, first, second, np.unique(np.concatenate(levels)))
+
+    def leads_on(self, character: str) -> bool:
+        """Whether a string of the map begins with the character and has others behind it."""
+        if not self.data:
+            return False
+        units, node = self._units, 0
+        for byte in character.encode():
+            node ^= _offset(units[node]) ^ byte
+            if node >= len(units) or units[node] & _LABEL != byte:
+                return False
+        children = (node ^ _offset(units[node]) ^ byte for byte in range(1, 256))
+        return any(
+            child < len(units) and units[child] & _LABEL == byte
+            for byte, child in enumerate(children, 1)
+        )
 
     @cached_property
     def _singles(self) -> re.Pattern[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -26,6 +27,7 @@ from stemma.tokenizers.texts import check_text
 from stemma.tokenizers.unigram.model import UNKNOWN_PENALTY, Edge, UnigramModel
 
 if TYPE_CHECKING:
+    from stemma.tokenizers.cutting import InTurn, Stretch
     from stemma.tokenizers.sentencepiece.compiled import TextEncoder
     from stemma.tokenizers.unigram.train import Progress
 
@@ -144,6 +146,15 @@ class UnigramTokenizer(SentencePieceTokenizer):
 
     def _segment(self, text: str) -> list[tuple[int, int]]:
         return _sizes(self.model.best_path(text))
+
+    def _encode_stretches(
+        self, batches: Iterable[Sequence[Stretch]], names: frozenset[str], in_turn: InTurn
+    ) -> Iterator[NDArray[np.int32]]:
+        """One after another: how the scores of a stretch are rounded depends on those before it."""
+        total = 0.0
+        for stretch in chain.from_iterable(batches):
+            ids, total = self._encode_from(total, stretch, names)
+            yield ids
 
     def to_json(self) -> dict[str, Any]:
         """A Unigram model with SentencePiece's normalisation.
