@@ -119,8 +119,7 @@ def test_a_damaged_shipped_file_is_refused(
     damage: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "vocab.bpe.xz").write_bytes(damage)
-    monkeypatch.setattr(gpt2_module, "files", lambda _: tmp_path)
-    monkeypatch.setattr(gpt2_module, "VOCABULARY", "vocab.bpe.xz")
+    monkeypatch.setattr(gpt2_module, "VOCABULARY", tmp_path / "vocab.bpe.xz")
     with pytest.raises(TokenizerError, match="GPT-2's merges are missing or damaged"):
         gpt2_module.load_gpt2.__wrapped__()
 

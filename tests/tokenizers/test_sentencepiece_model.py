@@ -18,6 +18,7 @@ from stemma.tokenizers.formats.protobuf import bytes_field, float_field, varint_
 from stemma.tokenizers.formats.sentencepiece_model import parse, read, serialize, write
 from stemma.tokenizers.sentencepiece.base import Kind, Piece, SentencePieceSettings
 from stemma.tokenizers.sentencepiece.bpe import SentencePieceBPE
+from stemma.tokenizers.substrings import Substrings
 from stemma.tokenizers.unigram.tokenizer import UnigramTokenizer
 
 FILES = [
@@ -241,39 +242,40 @@ def test_nothing_is_overwritten_silently(tmp_path: Path) -> None:
         write(tokenizer, tmp_path / "none" / "a.model")
 
 
-def test_the_quick_way_to_read_pieces_gives_the_same(mirror: Callable[[str], Path]) -> None:
+def test_the_quick_way_to_read_pieces_gives_the_same(
+    mirror: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = mirror(FILES[1][0]).read_bytes()
-    quick: list[Piece] = []
-    end = sentencepiece_model._plain_pieces(data, 0, quick)
-    assert len(quick) == 1000
-    assert quick == list(parse(data).pieces)
-    # Fields in another order than the trainer's: the slow way reads them.
-    score_last = bytes_field(1, varint_field(3, 2) + bytes_field(1, b"<unk>"))
-    assert sentencepiece_model._plain_pieces(score_last + SMALL, 0, []) == 0
-    assert sentencepiece_model._plain_pieces(SMALL, 0, []) == len(SMALL)
-    assert parse(score_last + bytes_field(1, PIECE)).pieces == parse(SMALL).pieces
-    assert end < len(data)
+    opened: list[bytes] = []
+    slowly = sentencepiece_model._piece
+    monkeypatch.setattr(
+        sentencepiece_model, "_piece", lambda message: opened.append(message) or slowly(message)
+    )
+    quick = parse(data).pieces
+    assert (len(quick), len(opened)) == (1000, 3)  # three pieces have no score
+    monkeypatch.setattr(Substrings, "decoded", lambda self: None)
+    assert parse(data).pieces == quick
+    assert len(opened) == 1003
 
 
-def test_a_long_piece_does_not_slow_down_those_after_it() -> None:
-    """The quick way goes on behind a piece that it cannot read, whatever that is."""
+def test_pieces_that_are_written_otherwise_stand_at_their_places() -> None:
     plain = bytes_field(1, PIECE)
     odd = [
         bytes_field(1, bytes_field(1, b"b" * 200) + float_field(2, -2.0)),
         bytes_field(1, bytes_field(1, b"c" * 130)),
         bytes_field(1, float_field(2, -3.0) + bytes_field(1, b"d")),
         bytes_field(1, bytes_field(1, b"e") + float_field(2, -4.0) + varint_field(3, 1) * 2),
+        bytes_field(1, bytes_field(1, b"f") + varint_field(3, 4)),
     ]
-    read: list[Piece] = []
-    for field in odd:
-        assert sentencepiece_model._plain_pieces(field + plain, 0, read) == 0
-        assert sentencepiece_model._plain_pieces(field + plain, len(field), read) == (
-            len(field + plain)
-        )
-    assert read == [Piece("a", -1.0)] * len(odd)
-    parsed = parse(bytes_field(1, UNKNOWN) + b"".join(odd) + plain).pieces[1:]
-    texts = ["b" * 200, "c" * 130, "d", "e", "a"]
-    assert parsed == tuple(map(Piece, texts, [-2.0, 0.0, -3.0, -4.0, -1.0]))
+    last = bytes_field(1, bytes_field(1, b"g" * 300))
+    parsed = parse(bytes_field(1, UNKNOWN) + odd[0] + plain + b"".join(odd[1:]) + last).pieces[1:]
+    texts = ["b" * 200, "a", "c" * 130, "d", "e", "f", "g" * 300]
+    scores = [-2.0, -1.0, 0.0, -3.0, -4.0, 0.0, 0.0]
+    kinds = [Kind.USER_DEFINED if text == "f" else Kind.NORMAL for text in texts]
+    assert parsed == tuple(map(Piece, texts, scores, kinds))
+    # Fields in another order than the trainer's.
+    score_last = bytes_field(1, varint_field(3, 2) + bytes_field(1, b"<unk>"))
+    assert parse(score_last + plain).pieces == parse(SMALL).pieces
 
 
 @given(st.data())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ CHECKSUM = "tokenizer.json.sha256"
 
 LARGEST_FILE = 1 << 28
 """Bytes; a vocabulary of 260,000 tokens takes an eighth of that."""
+
+_MAYBE_SURROGATE = re.compile(rb"\\u[dD]")
 
 
 def write_directory(
@@ -103,7 +106,7 @@ def read_document(path: Path) -> dict[str, Any]:
         raise TokenizerError(f"is damaged or not JSON: {error}", where=str(path)) from None
     if not isinstance(document, dict):
         raise TokenizerError("is not a tokenizer.json: no JSON object", where=str(path))
-    if b"\\ud" in data or b"\\uD" in data:
+    if _MAYBE_SURROGATE.search(data):
         _check_surrogates(document, path)
     return document
 

@@ -60,7 +60,8 @@ class Tokenizer(ABC):
         self._added = AddedTokens(special_tokens(added) if isinstance(added, Mapping) else added)
         self.normalizer = normalizer
         self.template = template
-        self._unused = np.array([i for i, s in enumerate(self._spellings) if not s], np.int64)
+        sizes = np.fromiter(map(len, spellings), np.int64, len(spellings))
+        self._unused = np.flatnonzero(sizes == 0)
         for token in self._added.tokens:
             if not 0 <= token.id < len(spellings) or spellings[token.id] != token.content.encode():
                 raise TokenizerError(

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,9 @@ from stemma.tokenizers.scan.patterns import Rule
 from stemma.tokenizers.scan.words import Room, WordSplitter, splitter
 from stemma.tokenizers.special import AddedToken, AddedTokens
 from stemma.tokenizers.texts import check_documents, check_text
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 BATCH_BYTES = 1 << 22
 """About as much text is counted at once by one thread."""
@@ -218,6 +220,8 @@ def _count_in_threads(batches: Iterable[_Batch], cut: WordSplitter, threads: int
         words = table.words()
         idle.append((table, room))
         return words
+
+    from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(threads) as pool:
         pending: deque[Future[WordCounts]] = deque()

@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
-from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,6 +21,7 @@ from stemma.errors import TokenizerError
 from stemma.tokenizers import kernels
 from stemma.tokenizers.bpe.alphabet import BYTE_ORDER
 from stemma.tokenizers.bpe.merge import Pair, SpelledRanks, merge_long_word, merge_word
+from stemma.tokenizers.bpe.merge_list import Rows, as_pairs, as_rows, results_of
 from stemma.tokenizers.bpe.train import (
     Progress,
     check_vocab_size,
@@ -75,7 +75,7 @@ class ByteLevelBPE(Tokenizer):
     def __init__(
         self,
         spellings: Sequence[bytes],
-        merges: Sequence[Pair] | None,
+        merges: Sequence[Pair] | Rows | None,
         added: Mapping[str, int] | Sequence[AddedToken] = (),
         *,
         pattern: str | Rule = "gpt2",
@@ -87,13 +87,12 @@ class ByteLevelBPE(Tokenizer):
         super().__init__(spellings, added, normalizer=normalizer, template=template)
         self._splitter = splitter(pattern)
         self.whole_words = whole_words
-        self._ids = _ids_by_spelling(spellings, {token.id for token in self.added_tokens})
-        self._given_merges = None if merges is None else list(merges)
+        added_ids = {token.id for token in self.added_tokens}
+        self._ids = _ids_by_spelling(spellings, added_ids)
+        self._given_merges = None if merges is None else as_rows(merges)
         self._results: Sequence[int] = range(len(spellings))
-        if merges is not None:
-            self._results = _results(self._ids, spellings, merges)
-            if len(set(merges)) != len(merges):
-                raise TokenizerError("a merge is listed twice")
+        if self._given_merges is not None:
+            self._results = results_of(self._given_merges, spellings, self._ids, added_ids)
         self._has_every_byte = _check_bytes(self._ids, drop_unknown)
         self._cache = WordCache(self._encode_word)
 
@@ -185,14 +184,14 @@ class ByteLevelBPE(Tokenizer):
         By tiktoken's rule these are, for each token, the one pair that is ever merged into it.
         """
         if self._given_merges is not None:
-            return self._given_merges
+            return as_pairs(self._given_merges)
         return self._compiled.merges()
 
     @cached_property
     def _ranks(self) -> Mapping[Pair, int]:
         if self._given_merges is None:
             return SpelledRanks(self._spellings, self._ids)
-        return {pair: rank for rank, pair in enumerate(self._given_merges)}
+        return {pair: rank for rank, pair in enumerate(self.merges)}
 
     @property
     def _compilable(self) -> bool:
@@ -337,22 +336,3 @@ def _check_bytes(ids: Mapping[bytes, int], drop_unknown: bool) -> bool:
         raise TokenizerError(what, cure="A byte-level vocabulary holds all bytes of UTF-8.")
     warnings.warn(f"{what}: they are left out of every text", stacklevel=3)
     return False
-
-
-def _results(
-    ids: dict[bytes, int], spellings: Sequence[bytes], merges: Sequence[Pair]
-) -> list[int]:
-    """The id that each merge makes; an added token that a merge makes is a learned one as well."""
-    try:
-        lefts, rights = zip(*merges, strict=True) if merges else ((), ())
-        at = spellings.__getitem__
-        return list(map(ids.__getitem__, map(add, map(at, lefts), map(at, rights))))
-    except (KeyError, IndexError):
-        pass
-    every = {spelling: i for i, spelling in enumerate(spellings)}
-    for pair in merges:
-        joined = b"".join(spellings[i] for i in pair if 0 <= i < len(spellings))
-        if not 0 <= min(pair) <= max(pair) < len(spellings) or joined not in every:
-            raise TokenizerError(f"the merge of ids {pair} makes no token of the vocabulary")
-        ids.setdefault(joined, every[joined])
-    return [ids[spellings[left] + spellings[right]] for left, right in merges]

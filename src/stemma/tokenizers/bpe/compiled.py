@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemma.tokenizers.bpe.merge import Pair
+from stemma.tokenizers.bpe.merge_list import Rows
 from stemma.tokenizers.scan.words import Room, WordSplitter
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Vocabulary:
 
     spellings: Sequence[bytes]
     learned: NDArray[np.int32]
-    merges: Sequence[Pair] | None
+    merges: Sequence[Pair] | Rows | None
     results: Sequence[int]
     whole_words: bool
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import lzma
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 from stemma.errors import TokenizerError
 from stemma.tokenizers.bpe.alphabet import BYTE_ORDER, to_visible
@@ -39,7 +39,7 @@ def load_gpt2() -> ByteLevelBPE:
 
 
 def _read_vocabulary() -> str:
-    path = files("stemma.tokenizers").joinpath(VOCABULARY)
+    path = Path(__file__).parent.parent / VOCABULARY
     try:
         data = lzma.decompress(path.read_bytes())
     except (OSError, lzma.LZMAError) as error:

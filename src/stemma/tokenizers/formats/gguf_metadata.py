@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stemma.errors import TokenizerError
+from stemma.tokenizers.substrings import PADDING, Substrings
 
 MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
@@ -111,20 +113,23 @@ class _Reader:
         """The strings of an array, without a call for each: there are hundreds of thousands."""
         self._check_room(8 * n)
         length_at = struct.Struct("<Q").unpack_from
-        data, at, end = self._data, self._at, len(self._data)
-        found: list[bytes] = []
-        for _ in range(n):
-            if at + 8 > end:
-                self._check_room(end)
-            start = at + 8
-            at = start + length_at(data, at)[0]
-            if at > end:
-                self._at = start
-                self._check_room(at - start)
-            if keep:
-                found.append(data[start:at])
-        self._at = at
-        return _all_decoded(found) if keep else None
+        data, at = self._data, self._at
+        places: list[int] = []
+        append = places.append
+        try:
+            for _ in range(n):
+                (size,) = length_at(data, at)
+                append(at + 8)
+                at += 8 + size
+        except (struct.error, OverflowError):
+            pass  # the file has ended
+        if at > len(data):
+            self._at = places[-1]
+            self._check_room(at - self._at)
+        first, self._at = self._at, at
+        if len(places) < n:
+            self._check_room(8)
+        return _all_decoded(data[first:at], np.array(places, np.int64) - first) if keep else None
 
     def _row(self, kind: int, n: int, *, keep: bool) -> Any:
         if kind not in _NUMBERS:
@@ -162,8 +167,11 @@ def _decoded(data: bytes) -> str:
         raise TokenizerError(f"is damaged: {data[:40]!r} is not UTF-8") from None
 
 
-def _all_decoded(rows: list[bytes]) -> list[str]:
-    try:
-        return list(map(bytes.decode, rows))
-    except UnicodeDecodeError:
-        return list(map(_decoded, rows))
+def _all_decoded(data: bytes, starts: NDArray[np.int64]) -> list[str]:
+    """The strings of an array, given where each begins: behind its length of eight bytes."""
+    ends = np.append(starts[1:] - 8, len(data))[: starts.size]
+    texts = Substrings(data + PADDING, starts, ends - starts).decoded()
+    if texts is None:
+        places = zip(starts.tolist(), ends.tolist(), strict=True)
+        texts = [_decoded(data[start:end]) for start, end in places]
+    return texts

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stemma.errors import TokenizerError
+from stemma.tokenizers.bpe.merge_list import as_pairs
 from stemma.tokenizers.files import CONFIG, read_bytes
 from stemma.tokenizers.formats.huggingface_vocabulary import (
     read_merges,
@@ -86,7 +87,7 @@ def read_pair(vocabulary: Path, values: Any) -> ByteLevelBPE:
         pairs = read_merges(_lines(merges), ids)
     except TokenizerError as error:
         raise _located(error, merges) from error
-    made = {tokens[left] + tokens[right] for left, right in pairs}
+    made = {tokens[left] + tokens[right] for left, right in as_pairs(pairs)}
     known = {token.id for token in added}
     added += [
         AddedToken(token, id_)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stemma.errors import TokenizerError
 from stemma.tokenizers.formats.huggingface_vocabulary import (
@@ -16,11 +16,13 @@ from stemma.tokenizers.formats.huggingface_vocabulary import (
 )
 from stemma.tokenizers.json_fields import Fields, is_nothing
 from stemma.tokenizers.special import AddedToken
-from stemma.tokenizers.steps import decoders, normalizers, pre_tokenizers, template
-from stemma.tokenizers.steps.normalizers import Normalizer
-from stemma.tokenizers.steps.pre_tokenizers import PreTokenizer
-from stemma.tokenizers.steps.template import Template
 from stemma.tokenizers.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from stemma.tokenizers.steps.decoders import Decoder
+    from stemma.tokenizers.steps.normalizers import Normalizer
+    from stemma.tokenizers.steps.pre_tokenizers import PreTokenizer
+    from stemma.tokenizers.steps.template import Template
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,17 @@ class Around:
 
     def read_pre_tokenizer(self) -> PreTokenizer:
         """The pre-tokeniser; without one the text is a single word."""
+        from stemma.tokenizers.steps import pre_tokenizers
+
         if self.pre_tokenizer is None:
             return pre_tokenizers.Sequence(())
         return pre_tokenizers.from_json(self.pre_tokenizer)
+
+    def read_decoder(self) -> Decoder:
+        """The decoder; without one tokens are put together with spaces."""
+        from stemma.tokenizers.steps import decoders
+
+        return decoders.from_json(self.decoder)
 
     def unsupported(self, name: str) -> TokenizerError:
         """The error for a step that stemma does not have around this model."""
@@ -95,11 +105,10 @@ def _read_around(fields: Fields) -> Around:
                 f"the file asks for {name}: encode gives all ids of a text and no others",
                 stacklevel=2,
             )
-    normalizer = fields.value("normalizer", None)
     around = Around(
         read_added_tokens(fields.items("added_tokens", ())),
-        None if normalizer is None else normalizers.from_json(normalizer),
-        template.from_json(fields.value("post_processor", None)),
+        _read_normalizer(fields.value("normalizer", None)),
+        _read_template(fields.value("post_processor", None)),
         fields.value("pre_tokenizer", None),
         fields.value("decoder", None),
     )
@@ -108,6 +117,22 @@ def _read_around(fields: Fields) -> Around:
         if token.normalized and around.normalizer is not None:
             _check_normalized(token, around.normalizer)
     return around
+
+
+def _read_normalizer(step: Any) -> Normalizer | None:
+    if step is None:
+        return None
+    from stemma.tokenizers.steps import normalizers
+
+    return normalizers.from_json(step)
+
+
+def _read_template(step: Any) -> Template | None:
+    if step is None:
+        return None
+    from stemma.tokenizers.steps import template
+
+    return template.from_json(step)
 
 
 def _check_normalized(token: AddedToken, normalizer: Normalizer) -> None:
@@ -137,7 +162,7 @@ def _read_wordpiece(model: Fields, around: Around) -> Tokenizer:
         continuing_prefix=model.text("continuing_subword_prefix", "##"),
         max_characters=model.number("max_input_chars_per_word", 100),
         pre_tokenizer=around.read_pre_tokenizer(),
-        decoder=decoders.from_json(around.decoder),
+        decoder=around.read_decoder(),
         normalizer=around.normalizer,
         template=around.template,
     )
@@ -152,7 +177,7 @@ def _read_unigram(model: Fields, around: Around) -> Tokenizer:
         around.added,
         byte_fallback=model.flag("byte_fallback", default=False),
         pre_tokenizer=around.read_pre_tokenizer(),
-        decoder=decoders.from_json(around.decoder),
+        decoder=around.read_decoder(),
         normalizer=around.normalizer,
         template=around.template,
     )

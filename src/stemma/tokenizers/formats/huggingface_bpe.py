@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers.formats.huggingface_json import DIGITS_STEPS, patterns_written, split_step
+from stemma.tokenizers.bpe.merge_list import as_pairs
+from stemma.tokenizers.formats.huggingface_json import digits_steps, patterns_written, split_step
 from stemma.tokenizers.formats.huggingface_vocabulary import (
     UNUSED,
     read_merges,
@@ -16,8 +17,6 @@ from stemma.tokenizers.formats.huggingface_vocabulary import (
 )
 from stemma.tokenizers.json_fields import Fields
 from stemma.tokenizers.scan.patterns import RULES
-from stemma.tokenizers.steps import decoders, pre_tokenizers
-from stemma.tokenizers.steps.oniguruma import portable
 from stemma.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from stemma.tokenizers.special import AddedToken
 
 _BYTES_OF_UTF8 = {bytes([value]) for value in (*range(0xC0), *range(0xC2, 0xF5))}
-_STEPS_TO_PATTERNS = {step: pattern for pattern, step in DIGITS_STEPS.items()}
 
 
 def read(model: Fields, around: Around) -> Tokenizer:
@@ -58,7 +56,7 @@ def _read_byte_level(model: Fields, around: Around, steps: list[Any]) -> Tokeniz
     merges = read_merges(model.value("merges", None), ids)
     model.done()
     plain = not (patterns or ignore_merges or around.normalizer or around.template)
-    if plain and (simple := _basic(spellings, merges, around.added)):
+    if plain and (simple := _basic(spellings, as_pairs(merges), around.added)):
         return simple
     return ByteLevelBPE(
         spellings,
@@ -129,9 +127,13 @@ def _pattern(step: Any) -> str:
         raise TokenizerError("spells the text as bytes before it has been cut into words")
     if well_known := _well_known(step):
         return well_known
+    from stemma.tokenizers.steps import pre_tokenizers
+    from stemma.tokenizers.steps.oniguruma import portable
+
     known = pre_tokenizers.from_json(step)
-    if known in _STEPS_TO_PATTERNS:
-        return _STEPS_TO_PATTERNS[known]
+    for pattern, digits in digits_steps().items():
+        if known == digits:
+            return pattern
     if isinstance(known, pre_tokenizers.Split):
         text = known.pattern if known.is_regex else re.sub(r"([^\w\s])", r"\\\1", known.pattern)
         pattern = patterns_written().get(text) or portable(text)
@@ -171,11 +173,11 @@ def _read_characters(model: Fields, around: Around) -> Tokenizer:
     model.done()
     return CharacterBPE(
         tokens,
-        merges,
+        as_pairs(merges),
         around.added,
         rules,
         pre_tokenizer=around.read_pre_tokenizer(),
-        decoder=decoders.from_json(around.decoder),
+        decoder=around.read_decoder(),
         normalizer=around.normalizer,
         template=around.template,
     )

@@ -14,20 +14,16 @@ from stemma.errors import TokenizerError
 from stemma.tokenizers.bpe.alphabet import to_visible
 from stemma.tokenizers.scan.patterns import RULES, Rule
 from stemma.tokenizers.special import END_OF_TEXT, AddedToken, special_tokens
-from stemma.tokenizers.steps.oniguruma import oniguruma_pattern
-from stemma.tokenizers.steps.pre_tokenizers import Digits, Split
 
 if TYPE_CHECKING:
     from stemma.tokenizers.steps.normalizers import Normalizer
+    from stemma.tokenizers.steps.pre_tokenizers import Digits
     from stemma.tokenizers.steps.template import Template
 
 Pair = tuple[int, int]
 
 DIGIT = r"[\p{N}\x{11DE0}-\x{11DE9}\x{16FF4}-\x{16FF6}]"
 """What the step ``Digits`` takes for one: the library follows a later version of Unicode there."""
-
-DIGITS_STEPS = {DIGIT: Digits(individual_digits=True), DIGIT + "+": Digits()}
-"""Patterns that have a step of their own."""
 
 
 def byte_level_json(
@@ -167,14 +163,27 @@ def _cutting_json(patterns: Rule) -> dict[str, Any]:
 
 
 def _step_of(pattern: str) -> dict[str, Any]:
-    if pattern in DIGITS_STEPS:
-        return DIGITS_STEPS[pattern].to_json()
+    from stemma.tokenizers.steps.oniguruma import oniguruma_pattern
+    from stemma.tokenizers.steps.pre_tokenizers import Split
+
+    if pattern in digits_steps():
+        return digits_steps()[pattern].to_json()
     return Split(oniguruma_pattern(pattern), True, "Isolated").to_json()
+
+
+@cache
+def digits_steps() -> dict[str, Digits]:
+    """Patterns that have a step of their own."""
+    from stemma.tokenizers.steps.pre_tokenizers import Digits
+
+    return {DIGIT: Digits(individual_digits=True), DIGIT + "+": Digits()}
 
 
 @cache
 def patterns_written() -> dict[str, str]:
     """The patterns of well-known rules as a file writes them -> as `scan.patterns` has them."""
+    from stemma.tokenizers.steps.oniguruma import oniguruma_pattern
+
     known: Iterable[str] = (pattern for rule in RULES.values() for pattern in rule)
     return {oniguruma_pattern(pattern): pattern for pattern in known}
 

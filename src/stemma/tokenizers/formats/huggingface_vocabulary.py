@@ -7,7 +7,7 @@ is wrong is it looked for entry by entry.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import chain, repeat
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stemma.errors import TokenizerError
 from stemma.tokenizers.bpe.alphabet import BYTE_ORDER, to_visible
+from stemma.tokenizers.bpe.merge_list import Rows
 from stemma.tokenizers.json_fields import Fields, shown
 from stemma.tokenizers.special import AddedToken
 from stemma.tokenizers.texts import check_text
@@ -71,7 +72,7 @@ def read_vocabulary(values: Any, added: Sequence[AddedToken]) -> tuple[list[str]
     """
     if not isinstance(values, dict):
         raise TokenizerError("model.vocab is not an object of token: id")
-    _check_ids(values)
+    ids = _checked_ids(values)
     for token in added:
         if values.get(token.content, token.id) != token.id:
             raise TokenizerError(
@@ -79,7 +80,8 @@ def read_vocabulary(values: Any, added: Sequence[AddedToken]) -> tuple[list[str]
                 "besides"
             )
     by_token = values | {token.content: token.id for token in added}
-    ids = np.fromiter(by_token.values(), np.int64, len(by_token))
+    if len(by_token) != len(ids):
+        ids = np.fromiter(by_token.values(), np.int64, len(by_token))
     n = int(ids.max(initial=-1)) + 1
     if n > 16 * len(ids) + 1024:
         raise TokenizerError(f"the highest id, {n - 1}, is too high for {len(ids)} tokens")
@@ -98,15 +100,21 @@ def read_vocabulary(values: Any, added: Sequence[AddedToken]) -> tuple[list[str]
     return tokens, by_token
 
 
-def _check_ids(values: Mapping[str, Any]) -> None:
+def _checked_ids(values: Mapping[str, Any]) -> NDArray[np.int64]:
+    """The ids of the vocabulary: integers, and none out of bounds."""
     if UNUSED in values:
         raise TokenizerError("model.vocab has a token without text")
     if set(map(type, values.values())) - {int}:
         token = next(token for token, id_ in values.items() if type(id_) is not int)
         raise TokenizerError(f"the id of token {token!r} is {shown(values[token])}, not an integer")
-    if values and not 0 <= min(values.values()) <= max(values.values()) < MOST_IDS:
+    try:
+        ids = np.fromiter(values.values(), np.int64, len(values))
+    except OverflowError:
+        ids = np.array([-1])
+    if ids.size and not 0 <= ids.min() <= ids.max() < MOST_IDS:
         token = next(token for token, id_ in values.items() if not 0 <= id_ < MOST_IDS)
         raise TokenizerError(f"the id of token {token!r} is {shown(values[token])}, out of bounds")
+    return ids
 
 
 def _check_each_once(by_token: Mapping[str, int], ids: NDArray[np.int64], n: int) -> None:
@@ -147,9 +155,7 @@ def read_scored_pieces(values: Any, added: Sequence[AddedToken]) -> list[tuple[s
     return pieces
 
 
-def read_merges(
-    values: Any, ids: Mapping[str, int], where: str = "model.merges"
-) -> list[tuple[int, int]]:
+def read_merges(values: Any, ids: Mapping[str, int], where: str = "model.merges") -> Rows:
     """Merges as ``"a b"`` or ``["a", "b"]``: the library has written both.
 
     Args:
@@ -163,13 +169,13 @@ def read_merges(
     if not isinstance(values, list):
         raise TokenizerError(f"{where} is not a list")
     halves = _halves(values)
-    try:
-        found = iter(list(map(ids.__getitem__, halves or ())))
-    except KeyError:
-        halves = None
     if halves is None:
         raise _wrong_merge(values, ids, where)
-    return list(zip(found, found, strict=True))
+    try:
+        found = list(map(ids.__getitem__, halves))
+    except KeyError:
+        raise _wrong_merge(values, ids, where) from None
+    return np.array(found, np.int64).reshape(-1, 2)
 
 
 def _halves(values: list[Any]) -> list[str] | None:
@@ -186,9 +192,12 @@ def _halves(values: list[Any]) -> list[str] | None:
     if kinds != {str}:
         return None if kinds else []
     together = "\n".join(values)
-    if set(map(str.count, values, repeat(" "))) != {1} or together.count("\n") >= len(values):
-        return None
-    return together.replace(" ", "\n").split("\n")
+    data = np.frombuffer(together.encode(errors="surrogatepass"), np.uint8)
+    marks = data[(data == ord(" ")) | (data == ord("\n"))]
+    # One space in each merge and no end of line: they alternate.
+    alternate = (marks[::2] == ord(" ")).all() and (marks[1::2] == ord("\n")).all()
+    proper = marks.size == 2 * len(values) - 1 and alternate
+    return together.replace(" ", "\n").split("\n") if proper else None
 
 
 def _wrong_merge(values: list[Any], ids: Mapping[str, int], where: str) -> TokenizerError:

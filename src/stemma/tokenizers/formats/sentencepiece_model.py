@@ -10,8 +10,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from stemma.errors import TokenizerError
 from stemma.tokenizers.files import read_bytes
@@ -32,6 +36,7 @@ from stemma.tokenizers.sentencepiece.base import (
     SentencePieceTokenizer,
 )
 from stemma.tokenizers.sentencepiece.bpe import SentencePieceBPE
+from stemma.tokenizers.substrings import Substrings
 from stemma.tokenizers.unigram.tokenizer import UnigramTokenizer
 
 UNIGRAM, BPE = 1, 2
@@ -39,8 +44,12 @@ _OTHER_TYPES = {3: "word", 4: "char"}
 
 _MODEL = {1: "pieces", 2: "trainer_spec", 3: "normalizer_spec", 5: "denormalizer_spec"}
 _SELF_TEST_DATA = 4
+_PIECES = 0x0A
+"""The key of field 1, a piece."""
+_SHORT = 0x80
+"""A message of fewer bytes has its length in one byte."""
 _PIECE = {1: ("piece", BYTES), 2: ("score", FOUR_BYTES), 3: ("type", VARINT)}
-_KINDS = frozenset(map(int, Kind))
+_BY_NUMBER = {int(kind): kind for kind in Kind}
 _NORMALIZER = {
     1: ("name", BYTES),
     2: ("precompiled_charsmap", BYTES),
@@ -81,20 +90,27 @@ def read(path: str | Path) -> SentencePieceTokenizer:
 
 def parse(data: bytes) -> SentencePieceTokenizer:
     """`read` from bytes."""
-    pieces: list[Piece] = []
+    starts: list[int] = []
+    long: dict[int, int] = {}
     specs: dict[int, list[bytes]] = {2: [], 3: [], 5: []}
-    at = _plain_pieces(data, 0, pieces)
+    at, last = 0, len(data) - _SHORT
     while at < len(data):
+        start = at + 2
+        if at < last and data[at] == _PIECES and data[at + 1] < _SHORT:  # nearly all there is
+            at = start + data[at + 1]
+            starts.append(start)
+            continue
         (number, wire_type, value), at = read_field(data, at)
         if number == _SELF_TEST_DATA:
             continue
         if number not in _MODEL or wire_type != BYTES or not isinstance(value, bytes):
             raise _unknown("", number, wire_type)
         if number == 1:
-            pieces.append(_piece(value))
-            at = _plain_pieces(data, at, pieces)
+            long[len(starts)] = at
+            starts.append(at - len(value))
         else:
             specs[number].append(value)
+    pieces = _pieces(data, np.array(starts, np.int64), long)
     # Messages that come in several parts are merged, which is to join their bytes.
     trainer_spec, normalizer, denormalizer = (b"".join(parts) for parts in specs.values())
     trainer = _fields(trainer_spec, "trainer_spec", _TRAINER, _TRAINING_ONLY)
@@ -110,44 +126,46 @@ def parse(data: bytes) -> SentencePieceTokenizer:
     return family(pieces, settings)
 
 
-def _plain_pieces(data: bytes, at: int, pieces: list[Piece]) -> int:
-    """Add the pieces from ``at`` on that are short and written as the trainer does; where they end.
+def _pieces(data: bytes, starts: NDArray[np.int64], long: Mapping[int, int]) -> list[Piece]:
+    """The pieces of a file.
 
-    They are nearly all there is, and opening them one field after another takes ten times as long.
+    Those that are short and written as the trainer does are read all at once: they are nearly all,
+    and opening them one field after another takes ten times as long.
+
+    Args:
+        data: the file.
+        starts: where the message of each piece begins.
+        long: where those end that do not have their length in the byte before.
     """
-    texts: list[str] = []
-    scores: list[float] = []
-    kinds: list[Kind] = []
-    known = {int(kind): kind for kind in Kind}
-    normal = Kind.NORMAL
-    score_at = struct.Struct("<f").unpack_from
-    try:
-        while data[at] == 0x0A and data[at + 2] == 0x0A and data[at + 1] < 0x80:
-            end = at + 4 + data[at + 3]
-            after = at + 2 + data[at + 1]
-            score, kind_at = 0.0, end
-            if data[end] == 0x15:
-                (score,), kind_at = score_at(data, end + 1), end + 5
-            if after == kind_at:
-                kind = normal
-            elif after == kind_at + 2 and data[kind_at] == 0x18:
-                kind = known[data[kind_at + 1]]
-            else:
-                break
-            texts.append(data[at + 4 : end].decode())
-            scores.append(score)
-            kinds.append(kind)
-            at = after
-    except (IndexError, KeyError, UnicodeDecodeError, struct.error):
-        pass  # the slower way says what is wrong with it
-    pieces += map(Piece, texts, scores, kinds)
-    return at
+    padded = data + bytes(0x100 + 16)  # whatever a message says of its length
+    row = np.frombuffer(padded, np.uint8)
+    ends = starts + row[starts - 1]
+    ends[[*long]] = [*long.values()]
+    sizes = row[starts + 1].astype(np.int64)
+    score_at = starts + 2 + sizes
+    scores = np.ndarray(row.size - 3, "<f4", row, strides=(1,))[score_at + 1]
+    kind_at = score_at + 5
+    plain = (ends - starts < _SHORT) & (row[starts] == 0x0A) & (row[score_at] == 0x15)
+    typed = (
+        (ends == kind_at + 2) & (row[kind_at] == 0x18) & np.isin(row[kind_at + 1], [*_BY_NUMBER])
+    )
+    plain &= (ends == kind_at) | typed
+    texts = Substrings(padded, starts[plain] + 2, sizes[plain]).decoded()
+    if texts is None:  # the slower way says what is wrong with it
+        texts, plain = [], np.zeros_like(plain)
+    kinds = map(_BY_NUMBER.__getitem__, np.where(typed, row[kind_at + 1], 1)[plain].tolist())
+    found = map(Piece, texts, scores[plain].tolist(), kinds)
+    pieces: list[Piece] = []
+    for i in np.flatnonzero(~plain).tolist():
+        pieces += islice(found, i - len(pieces))
+        pieces.append(_piece(data[starts[i] : ends[i]]))
+    return [*pieces, *found]
 
 
 def _piece(message: bytes) -> Piece:
     fields = _fields(message, "pieces", _PIECE, ())
     kind = fields.get("type", 1)
-    if kind not in _KINDS:
+    if kind not in _BY_NUMBER:
         raise TokenizerError(f"there is no type {kind}", where="pieces.type")
     (score,) = struct.unpack("<f", fields.get("score", b"\0" * 4))
     return Piece(_text(fields.get("piece", b""), "pieces.piece"), score, Kind(kind))

@@ -201,7 +201,7 @@ def write_tiktoken(tokenizer: ByteLevelBPE, path: str | Path) -> Path:
         token: id_ for id_, token in enumerate(tokenizer._spellings) if token and id_ not in added
     }
     spelled = tokenizer._spellings
-    given = tokenizer._given_merges or []
+    given = [] if tokenizer._given_merges is None else tokenizer.merges
     made = [(spelled[left], spelled[right]) for left, right in given]
     n_bytes = sum(len(token) == 1 for token in ranks)
     if tokenizer._given_merges is not None and (

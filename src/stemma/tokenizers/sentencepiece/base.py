@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
 from itertools import accumulate
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,21 +125,24 @@ class SentencePieceTokenizer(Tokenizer):
     ) -> None:
         self.pieces = tuple(pieces)
         self.settings = settings or SentencePieceSettings()
-        _check(self.pieces, self.settings)
-        kinds = [piece.kind for piece in self.pieces]
+        columns: list[Any] = [*zip(*self.pieces, strict=True)] or [(), (), ()]
+        texts, scores, kinds = columns[0], columns[1], np.frombuffer(bytes(columns[2]), np.uint8)
+        _check(self.pieces, texts, scores)
+        _check_kinds(kinds, self.settings)
         given = {token.id for token in added}
-        control = [i for i, kind in enumerate(kinds) if kind == Kind.CONTROL and i not in given]
+        control = [i for i in _of_kind(kinds, Kind.CONTROL) if i not in given]
         beyond = sorted((token for token in added if token.id >= len(pieces)), key=lambda t: t.id)
         super().__init__(
-            [piece.text.encode() for piece in self.pieces] + [t.content.encode() for t in beyond],
-            [*(AddedToken(self.pieces[i].text, i) for i in control), *added],
+            [*map(str.encode, texts), *(token.content.encode() for token in beyond)],
+            [*(AddedToken(texts[i], i) for i in control), *added],
             template=template,
         )
         self._added_ids = {token.id for token in self._added.tokens}
-        self.unknown_id = kinds.index(Kind.UNKNOWN)
-        by_byte = {piece_byte(p.text): i for i, p in enumerate(self.pieces) if p.kind == Kind.BYTE}
+        (self.unknown_id,) = _of_kind(kinds, Kind.UNKNOWN)
+        by_byte = {piece_byte(texts[i]): i for i in _of_kind(kinds, Kind.BYTE)}
         self.byte_ids = [by_byte[byte] for byte in range(256)] if by_byte else []
-        self.rewrite = _normalizer(self.pieces, self.settings)
+        user_defined = [texts[i] for i in _of_kind(kinds, Kind.USER_DEFINED)]
+        self.rewrite = _normalizer(user_defined, self.settings)
 
     # Encoding
 
@@ -334,31 +337,37 @@ def byte_piece(value: int) -> str:
     return f"<0x{value:02X}>"
 
 
-def _check(pieces: Sequence[Piece], settings: SentencePieceSettings) -> None:
-    """What SentencePiece demands of a vocabulary.
+def _of_kind(kinds: NDArray[np.uint8], kind: Kind) -> list[int]:
+    return np.flatnonzero(kinds == kind).tolist()
+
+
+def _check(pieces: Sequence[Piece], texts: Sequence[str], scores: Sequence[float]) -> None:
+    """What SentencePiece demands of pieces: looked at all together, and where something is wrong
+    one by one.
 
     Raises:
         TokenizerError: naming the first piece that is wrong.
     """
-    texts = [piece.text for piece in pieces]
-    kinds = [piece.kind for piece in pieces]
-    sizes = [len(text) for text in texts] or [1]
     joined = "".join(texts)
+    sizes = [*map(len, texts)] or [1]
     if not 0 < min(sizes) <= max(sizes) < LONGEST_PIECE // 4 or "\0" in joined:
         _check_texts(pieces)
     check_text(joined)
-    finite = np.isfinite([piece.score for piece in pieces])
+    finite = np.isfinite(np.fromiter(scores, np.float64, len(scores)))
     if not finite.all():
         wrong = int(np.flatnonzero(~finite)[0])
-        raise TokenizerError(f"the score of piece {wrong}, {texts[wrong]!r}, is {pieces[wrong][1]}")
+        raise TokenizerError(f"the score of piece {wrong}, {texts[wrong]!r}, is {scores[wrong]}")
     if len(set(texts)) != len(texts):
         _check_names(pieces)
-    unknown = [i for i, kind in enumerate(kinds) if kind == Kind.UNKNOWN]
+
+
+def _check_kinds(kinds: NDArray[np.uint8], settings: SentencePieceSettings) -> None:
+    unknown = _of_kind(kinds, Kind.UNKNOWN)
     if len(unknown) != 1:
         raise TokenizerError(
             f"there are {len(unknown)} unknown pieces: {unknown[:9]}", cure="There has to be one."
         )
-    n_bytes = kinds.count(Kind.BYTE)
+    n_bytes = len(_of_kind(kinds, Kind.BYTE))
     if n_bytes != 256 * settings.byte_fallback:
         raise TokenizerError(
             f"there are {n_bytes} byte pieces, but byte_fallback is {settings.byte_fallback}",
@@ -386,7 +395,7 @@ def _check_names(pieces: Sequence[Piece]) -> None:
 
 
 def _normalizer(
-    pieces: Sequence[Piece], settings: SentencePieceSettings
+    user_defined: Sequence[str], settings: SentencePieceSettings
 ) -> SentencePieceNormalizer:
     spaces = Spaces(
         add_dummy_prefix=settings.add_dummy_prefix,
@@ -394,5 +403,4 @@ def _normalizer(
         escape=settings.escape_whitespaces,
         suffix=settings.treat_whitespace_as_suffix,
     )
-    user_defined = [piece.text for piece in pieces if piece.kind == Kind.USER_DEFINED]
     return SentencePieceNormalizer(settings.charsmap, spaces, user_defined)

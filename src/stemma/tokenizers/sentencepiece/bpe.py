@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +17,6 @@ from stemma.tokenizers.sentencepiece.base import (
     SentencePieceSettings,
     SentencePieceTokenizer,
 )
-from stemma.tokenizers.special import AddedToken
-from stemma.tokenizers.steps.template import Template
 
 if TYPE_CHECKING:
     from stemma.tokenizers.sentencepiece.compiled import TextEncoder
@@ -43,20 +42,20 @@ class SentencePieceBPE(SentencePieceTokenizer):
         TokenizerError: if the pieces contradict each other or the settings.
     """
 
-    def __init__(
-        self,
-        pieces: Sequence[Piece],
-        settings: SentencePieceSettings | None = None,
-        added: Sequence[AddedToken] = (),
-        *,
-        template: Template | None = None,
-    ) -> None:
-        super().__init__(pieces, settings, added, template=template)
-        found = [p for p in self.pieces if p.kind in FOUND_IN_TEXT]
-        ranks = sortable(np.array([p.score for p in found], np.float32)).tolist()
-        self._ranks = dict(zip((p.text for p in found), ranks, strict=True))
-        self._taken_apart = {p.text for p in self.pieces if p.kind == Kind.UNUSED}
-        self._ids = {p.text: i for i, p in enumerate(self.pieces) if p.kind in _KEPT}
+    @cached_property
+    def _ranks(self) -> dict[str, int]:
+        """Piece -> a number that is the higher, the sooner it is made."""
+        found = [piece for piece in self.pieces if piece.kind in FOUND_IN_TEXT]
+        ranks = sortable(np.array([piece.score for piece in found], np.float32)).tolist()
+        return dict(zip((piece.text for piece in found), ranks, strict=True))
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {piece.text: i for i, piece in enumerate(self.pieces) if piece.kind in _KEPT}
+
+    @cached_property
+    def _taken_apart(self) -> set[str]:
+        return {piece.text for piece in self.pieces if piece.kind == Kind.UNUSED}
 
     def _text_encoder(self) -> TextEncoder:
         from stemma.tokenizers.sentencepiece.compiled import bpe_encoder

@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 LAST = 0x10FFFF
 """The highest code point."""
@@ -117,7 +117,7 @@ def _categories() -> tuple[str, ...]:
 
 @cache
 def _rows() -> dict[str, str]:
-    table = files("stemma.tokenizers.unicode").joinpath("classes.txt").read_text("ascii")
+    table = Path(__file__).with_name("classes.txt").read_text("ascii")
     lines = [line.split(" ", 1) for line in table.splitlines() if not line.startswith("#")]
     return dict(lines)
 

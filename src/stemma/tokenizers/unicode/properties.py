@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 from stemma.tokenizers.unicode.classes import (
     Range,
@@ -79,6 +79,6 @@ def _pairs(name: str) -> list[Range]:
 
 @cache
 def _rows() -> dict[str, str]:
-    table = files("stemma.tokenizers.unicode").joinpath("properties.txt").read_text("ascii")
+    table = Path(__file__).with_name("properties.txt").read_text("ascii")
     lines = [line.partition(" ") for line in table.splitlines() if not line.startswith("#")]
     return {name: members for name, _, members in lines}
