@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterator
 
 import pytest
@@ -82,6 +83,47 @@ def assert_rising(alignment: Alignment, text: str) -> None:
 def test_worked_examples(form: Form, text: str, expected: str) -> None:
     assert normalize(form, text) == expected
     assert align(form, text)[0] == expected
+
+
+LONG_RUN = (
+    "\u0301\u0316\u0327\u0344\u0345\u0f73\u0f75\u0f71\u093c\u094d\u3099\u20dd\u0903\U0001e8d0"
+)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@given(text=st.text(LONG_RUN + "aé\u1ab0\u08d3가", max_size=200))
+def test_long_runs_of_marks_as_python_and_huggingface(form: Form, text: str) -> None:
+    text = "o" + text + LONG_RUN * 5 + text + "한"
+    known = text.replace("\u08d3", "")
+    assert normalize(form, known) == unicodedata.normalize(form, known)
+    assert normalize(form, text) == getattr(huggingface, form)().normalize_str(text)
+    assert align(form, text)[0] == normalize(form, text)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("marks", ["\u0301\u0316", "\u0f73", "\u0344\u0316", "\u08d3\u0301\u0316"])
+def test_python_is_given_no_long_run_to_sort(
+    form: Form, marks: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would take n² steps: here they are counted."""
+    passed = 0
+
+    def counting(form: Form, text: str) -> str:
+        nonlocal passed
+        classes: list[int] = []  # of the marks since the last starter, sorted
+        decomposed = "".join(python(form.replace("C", "D"), one) for one in text)
+        for combining in map(unicodedata.combining, decomposed):
+            at = bisect_right(classes, combining)
+            passed += len(classes) - at
+            classes[at:] = [combining, *classes[at:]] if combining else []
+        return python(form, text)
+
+    python = unicodedata.normalize
+    monkeypatch.setattr(unicodedata, "normalize", counting)
+    text = "a" + marks * 500 + "b"
+    normalize(form, text)
+    align(form, text)
+    assert passed < 4 * len(text)
 
 
 def test_what_each_character_came_from() -> None:

@@ -15,19 +15,23 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from itertools import groupby
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 from stemma.tokenizers.steps.alignment import Alignment, rising, unchanged
-from stemma.tokenizers.unicode.properties import with_property
+from stemma.tokenizers.unicode.classes import ranges
+from stemma.tokenizers.unicode.properties import one_of, with_property
 
 Form = Literal["NFC", "NFD", "NFKC", "NFKD"]
 """Composed or decomposed; with ``K``, variants of a character (``ﬁ``, ``²``) give way to it too."""
 
 _STRETCH = re.compile("[\0-\x7f]?[^\0-\x7f]+")
 """Characters that can affect one another: before and after an ASCII character a text can be cut."""
+
+
+T = TypeVar("T")
 
 
 class _Placed(NamedTuple):
@@ -42,6 +46,8 @@ def normalize(form: Form, text: str) -> str:
     """The normal form of a text."""
     if text.isascii():
         return text
+    # Python puts marks in order in n² steps: long runs are in order before it sees them.
+    text = _long_runs().sub(_run_in_order, text)
     if _young().search(text) is None:
         return unicodedata.normalize(form, text)
     return "".join(
@@ -73,7 +79,7 @@ def align(form: Form, text: str) -> tuple[str, Alignment]:
 def _normalized(form: Form, text: str) -> Iterator[_Placed]:
     """The algorithm of UAX #15, section 1.3: decompose, put marks in order, compose."""
     decomposed = _decomposed("NFKD" if "K" in form else "NFD", text)
-    ordered = list(_ordered(decomposed))
+    ordered = list(_in_order(decomposed, lambda one: _combining(one.text)))
     return iter(ordered) if form.endswith("D") else _composed(ordered)
 
 
@@ -83,11 +89,17 @@ def _decomposed(form: Form, text: str) -> Iterator[_Placed]:
             yield _Placed(part, at, at + 1)
 
 
-def _ordered(characters: Iterator[_Placed]) -> Iterator[_Placed]:
+def _run_in_order(run: re.Match[str]) -> str:
+    """A run of marks after decomposing it, which gives some of them their combining class."""
+    marks = (part for mark in run[0] for part in normalize("NFD", mark))
+    return "".join(_in_order(marks, _combining))
+
+
+def _in_order(characters: Iterable[T], combining: Callable[[T], int]) -> Iterator[T]:
     """Runs of marks sorted by their combining class; marks of one class keep their order."""
-    for is_mark, run in groupby(characters, lambda one: _combining(one.text) > 0):
+    for is_mark, run in groupby(characters, lambda one: combining(one) > 0):
         members = list(run)
-        yield from sorted(members, key=lambda one: _combining(one.text)) if is_mark else members
+        yield from sorted(members, key=combining) if is_mark else members
 
 
 def _composed(characters: list[_Placed]) -> Iterator[_Placed]:
@@ -134,6 +146,11 @@ def _parts(text: str) -> Iterator[tuple[str, bool]]:
     """A text cut at the young characters: old, young, old, young, ... old."""
     for i, part in enumerate(_young().split(text)):
         yield part, i % 2 == 1
+
+
+@cache
+def _long_runs() -> re.Pattern[str]:
+    return re.compile(f"(?:{one_of(ranges('M'))}){{32,}}")
 
 
 @cache
