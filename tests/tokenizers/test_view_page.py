@@ -131,6 +131,21 @@ def walk(node: Node) -> list[Node]:
     return [node, *(below for child in node.children for below in walk(child))]
 
 
+def test_of_a_long_text_the_beginning_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "One two three 🙂🙂 and more"
+    assert "The text is long" not in cut_page(gpt2(), text, name="gpt2")
+    n = len(gpt2().encode(text))
+    for most in range(1, n):
+        monkeypatch.setattr("stemma.tokenizers.view.page.MOST_TOKENS", most)
+        found = cut_page(gpt2(), text, name="gpt2")
+        assert f"these are its first {most} tokens of {n}," in found
+        assert f"{n} tokens for {len(text.encode())} bytes" in found
+        assert found.count("data-at=") == most
+        assert "#w0" in found
+        assert "different words shown" in found
+    assert "more" not in found.partition('id="text"')[2].partition("</div>")[0]
+
+
 def test_a_tree_by_hand() -> None:
     (one,) = replay(gpt2(), "wörld")
     assert isinstance(one, Merges)

@@ -23,6 +23,8 @@ from stemma.tokenizers.view.replay import Matches, Merges, Paths, Piece, Replay,
 from stemma.tokenizers.view.tree import tree_svg
 
 MOST_WORDS = 300
+MOST_TOKENS = 20_000
+"""A browser is still quick with so many; they are about as many pages as a short book has."""
 _COLOURS = 6
 _EXPLANATIONS: dict[type, str] = {
     Merges: (
@@ -58,6 +60,8 @@ def cut_page(
 ) -> str:
     """A text, its tokens, and how each of its words was cut.
 
+    Of a long text the first `MOST_TOKENS` tokens are shown, and the page says so.
+
     Args:
         tokenizer: what cuts the text.
         text: the text.
@@ -69,8 +73,9 @@ def cut_page(
     """
     from markupsafe import Markup
 
-    found = cut(tokenizer, text, name=name, allowed_special=allowed_special)
-    replays = replay(tokenizer, text, allowed_special=allowed_special)
+    whole = cut(tokenizer, text, name=name, allowed_special=allowed_special)
+    found = _beginning(whole)
+    replays = replay(tokenizer, found.text, allowed_special=allowed_special)
     counts = Counter(one.word for one in replays)
     distinct = {one.word: one for one in replays}
     shown = [*distinct.values()][:MOST_WORDS]
@@ -80,8 +85,9 @@ def cut_page(
         "cut.html.jinja",
         {
             "title": f"How {name} cuts a text",
-            "lead": _lead(found, tokenizer),
-            "tiles": _tiles(found, len(distinct)),
+            "lead": _lead(whole, tokenizer),
+            "tiles": _tiles(whole, len(distinct)),
+            "cut_off": _cut_off(whole, found),
             "tokens": Markup(_text(found, replays, {one.word: i for i, one in enumerate(shown)})),
             "legend": "· is a space, ⏎ a new line, → a tab. Codes in angle brackets are bytes that "
             "are no character by themselves, or characters that cannot be seen.",
@@ -89,6 +95,25 @@ def cut_page(
             "words": [_word(one, counts[one.word]) for one in shown],
             "left_out": f"{n_left:,} further words are left out." if n_left else "",
         },
+    )
+
+
+def _beginning(whole: Cut) -> Cut:
+    """As much of a text as a page shows."""
+    if len(whole.tokens) <= MOST_TOKENS:
+        return whole
+    tokens = whole.tokens[:MOST_TOKENS]
+    end = max(token.end for token in tokens)
+    return Cut(whole.tokenizer, whole.text.encode()[:end].decode(errors="ignore"), tokens)
+
+
+def _cut_off(whole: Cut, shown: Cut) -> str:
+    n = len(whole.tokens)
+    if len(shown.tokens) == n:
+        return ""
+    return (
+        f"The text is long: these are its first {len(shown.tokens):,} tokens of {n:,}, "
+        "and so are the words below. The numbers above are those of the whole text."
     )
 
 
@@ -108,13 +133,14 @@ def _lead(found: Cut, tokenizer: Tokenizer) -> str:
 
 def _tiles(found: Cut, n_words: int) -> list[dict[str, str]]:
     n = len(found.tokens)
+    cut_off = " shown" if n > MOST_TOKENS else ""
     return [
         {"label": "bytes per token", "value": f"{found.n_bytes / max(n, 1):.2f}"},
         {"label": "tokens", "value": f"{n:,}"},
         {"label": "different tokens", "value": f"{len({t.id for t in found.tokens}):,}"},
         {"label": "bytes", "value": f"{found.n_bytes:,}"},
         {"label": "characters", "value": f"{len(found.text):,}"},
-        {"label": "different words", "value": f"{n_words:,}"},
+        {"label": f"different words{cut_off}", "value": f"{n_words:,}"},
     ]
 
 
