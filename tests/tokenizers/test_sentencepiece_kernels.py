@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from stemma.errors import TokenizerError
 from stemma.tokenizers import kernels
 from stemma.tokenizers.formats.sentencepiece_model import read, serialize
-from stemma.tokenizers.kernels import double_array, spm_normalize, spm_words
+from stemma.tokenizers.kernels import double_array, neighbours, spm_normalize, spm_words
 from stemma.tokenizers.sentencepiece import compiled
 from stemma.tokenizers.sentencepiece.base import Kind, Piece, SentencePieceSettings
 from stemma.tokenizers.sentencepiece.bpe import SentencePieceBPE
@@ -100,7 +100,10 @@ def test_the_normaliser_with_rules(mirror: Callable[[str], Path]) -> None:
     compare()
 
 
-@given(st.integers(0, 2), st.text("ab  é", max_size=40))
+EVERYTHING = np.full(neighbours.SIZE, 2**64 - 1, np.uint64)
+
+
+@given(st.integers(0, 2), st.text("ab  é世", max_size=40))
 def test_words(rule: int, text: str) -> None:
     """Cut before runs of spaces, behind them, or not at all."""
     data = np.frombuffer(text.encode() + bytes(spm_words.ROOM), np.uint8)
@@ -108,7 +111,7 @@ def test_words(rule: int, text: str) -> None:
     words = []
     at = 0
     while at < n:
-        end = int(spm_words.word_end(data, at, n, rule))
+        end = int(spm_words.word_end(data, at, n, rule, EVERYTHING))
         words.append(data[at:end].tobytes().decode())
         at = end
     cuts = [i for i in range(1, len(text)) if (text[i] == " ") != (text[i - 1] == " ")]
@@ -120,6 +123,34 @@ def test_words(rule: int, text: str) -> None:
         cuts = []
     expected = [text[i:j] for i, j in zip([0, *cuts], [*cuts, len(text)], strict=True)]
     assert words == [word for word in expected if word]
+
+
+@given(st.text("世界人 ", max_size=30), st.sets(st.text("世界人", min_size=2, max_size=3)))
+def test_words_of_wide_characters_end_where_no_piece_reaches_over(
+    text: str, pieces: set[str]
+) -> None:
+    strings = [piece.encode() for piece in sorted(pieces)]
+    data = np.frombuffer(b"".join(strings) + bytes(8), np.uint8)
+    table = neighbours.table_of(data, np.cumsum([0, *map(len, strings)]))
+    data = np.frombuffer(text.encode() + bytes(spm_words.ROOM), np.uint8)
+    n = data.size - spm_words.ROOM
+    ends = []
+    while not ends or ends[-1] < n:
+        start = ends[-1] if ends else 0
+        ends.append(int(spm_words.word_end(data, start, n, spm_words.SPACE_FIRST, table)))
+    together = {i for piece in pieces for i in range(1, len(text)) if _reaches(piece, text, i)}
+    for end in ends[:-1]:
+        assert len(text.encode()[:end].decode()) not in together
+    lonely = {i for i in range(1, len(text)) if {*text[i - 1 : i + 1]} <= {*"世界人"}} - {
+        i for i in range(1, len(text)) if any(text[i - 1 : i + 1] in piece for piece in pieces)
+    }
+    assert {len(text[:i].encode()) for i in lonely} <= {*ends}
+
+
+def _reaches(piece: str, text: str, place: int) -> bool:
+    """Whether the piece stands in the text on both sides of a place."""
+    starts = range(max(place - len(piece) + 1, 0), place)
+    return any(text.startswith(piece, start) for start in starts)
 
 
 def test_where_pieces_let_a_text_fall_into_words() -> None:

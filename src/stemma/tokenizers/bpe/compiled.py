@@ -139,7 +139,7 @@ class CompiledBPE:
 
     def _index_pairs(self, vocabulary: Vocabulary) -> Merging:
         """The tables of bytes and of pairs; that of characters is left empty."""
-        from stemma.tokenizers.kernels import characters, merge_table, merging, ranks
+        from stemma.tokenizers.kernels import characters, merge_table, merging, neighbours, ranks
 
         spelled = (self._spelled, self._offsets)
         merges, learned = vocabulary.merges, vocabulary.learned
@@ -153,6 +153,7 @@ class CompiledBPE:
             ),
             byte_pairs=np.full(1 << 16, merge_table.NEVER, np.int32),
             characters=np.zeros(characters.CHARACTERS, np.int64),
+            neighbours=np.zeros(neighbours.SIZE, np.uint64),
             pairs=pairs,
             results=np.asarray([] if merges is None else vocabulary.results, np.int32),
         )

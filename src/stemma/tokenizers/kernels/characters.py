@@ -1,10 +1,4 @@
-"""What becomes of single characters, and between which two of them nothing is ever merged.
-
-A merge that reaches over the edge between two characters makes a token in which they are
-neighbours. Where no token has them so, a word falls into parts that are merged each by itself: a
-text of Chinese, whose words are whole clauses, falls into parts of one to three characters, which
-come again and again.
-"""
+"""What becomes of single characters, and which of them may stand at the edge of a part."""
 
 from __future__ import annotations
 
@@ -22,6 +16,7 @@ from stemma.tokenizers.kernels.merge_table import (
     find_pair,
     result_of,
 )
+from stemma.tokenizers.kernels.neighbours import add_all, add_two, are_neighbours
 from stemma.tokenizers.kernels.scan import character_size, code_point
 
 TOKEN_BITS = 21
@@ -47,29 +42,24 @@ ENDS = np.int64(1) << 46
 BEGINS = np.int64(1) << 47
 """... or begin with it, if the two at the edge are not among the neighbours."""
 
-_PLANE = 1 << 16
-_NEIGHBOUR_BITS = 20
-CHARACTERS = _PLANE + (1 << _NEIGHBOUR_BITS - 6)
-"""Numbers of 64 bits: the entries, and a bit for each two characters that are neighbours in a
-token; some other two share it."""
-
-_MIX = np.uint64(0x9E3779B97F4A7C15)
+CHARACTERS = 1 << 16
+"""The characters that have an entry."""
 
 
 @inlined_kernel
 def entry_of(characters: Any, code: int) -> np.int64:
     """What is known of a character; nothing beyond the first 65,536."""
-    return at(characters, code) if code < _PLANE else np.int64(0)
+    return at(characters, code) if code < CHARACTERS else np.int64(0)
 
 
 @inlined_kernel
 def may_cut(
-    characters: Any, before: int, entry_before: np.int64, after: int, entry_after: np.int64
+    neighbours: Any, before: int, entry_before: np.int64, after: int, entry_after: np.int64
 ) -> bool:
     """Whether nothing is ever merged across the edge between two characters.
 
     Args:
-        characters: see `index_characters`.
+        neighbours: see `are_neighbours`.
         before: a character.
         entry_before: its entry.
         after: the one after it.
@@ -77,26 +67,18 @@ def may_cut(
     """
     if not entry_before & ENDS or not entry_after & BEGINS:
         return False
-    bit = _neighbour_bit(before, after)
-    word = np.uint64(at(characters, _PLANE + np.intp(bit >> np.uint64(6))))
-    return not word >> (bit & np.uint64(63)) & np.uint64(1)
-
-
-@inlined_kernel
-def _neighbour_bit(before: int, after: int) -> np.uint64:
-    return (np.uint64(before) << np.uint64(16) | np.uint64(after)) * _MIX >> np.uint64(
-        64 - _NEIGHBOUR_BITS
-    )
+    return not are_neighbours(neighbours, before, after)
 
 
 @kernel
 def index_characters(spelled: Any, offsets: Any, merging: Any, unmade: Any) -> None:
-    """Fill the table of characters.
+    """Fill the tables of characters and of neighbours.
 
     Args:
         spelled: the bytes of all tokens.
         offsets: where each token begins in ``spelled``.
-        merging: see `Merging`; ``characters``, int64 of ``CHARACTERS`` zeros, is filled.
+        merging: see `Merging`; ``characters``, int64 of ``CHARACTERS`` zeros, is filled, and
+            ``neighbours``.
         unmade: tokens that a word becomes as it stands, although no merges make them, int32; such a
             word is not cut.
     """
@@ -104,13 +86,13 @@ def index_characters(spelled: Any, offsets: Any, merging: Any, unmade: Any) -> N
     for byte in range(0x80, 0xF5):
         if byte_ids[byte] < 0 and byte & 0xFE != 0xC0:
             return  # a character's parts may then become neighbours of others'
-    for code in range(_PLANE):
+    for code in range(CHARACTERS):
         if code >= 0x80:
             characters[code] = ENDS | BEGINS
         elif byte_ids[code] >= 0:
             characters[code] = ENDS | BEGINS | ALONE | np.int64(byte_ids[code])
     for token in unmade:
-        mark_all(spelled, offsets[token], offsets[token + 1], characters)
+        add_all(merging.neighbours, spelled, offsets[token], offsets[token + 1])
     n_tokens = offsets.size - 1
     from_left = np.full(n_tokens, NEVER, np.int32)
     from_right = np.full(n_tokens, NEVER, np.int32)
@@ -125,8 +107,8 @@ def index_characters(spelled: Any, offsets: Any, merging: Any, unmade: Any) -> N
         byte = spelled[offsets[right]]
         if byte < 0x80 or byte >= 0xC0:
             from_right[left] = min(from_right[left], rank)
-            mark_neighbours(spelled, offsets, left, right, characters)
-    for code in range(0x80, _PLANE):
+            mark_edge(spelled, offsets, left, right, merging)
+    for code in range(0x80, CHARACTERS):
         characters[code] |= merge_character(code, merging, from_left, from_right)
 
 
@@ -183,53 +165,32 @@ def merge_character(code: int, merging: Any, from_left: Any, from_right: Any) ->
 
 
 @lean_kernel
-def mark_neighbours(spelled: Any, offsets: Any, left: int, right: int, characters: Any) -> None:
-    """Note which characters two tokens that merge bring together.
+def mark_edge(spelled: Any, offsets: Any, left: int, right: int, merging: Any) -> None:
+    """Note which characters two tokens that merge bring together, or their parts.
 
     Args:
         spelled: see `index_characters`.
         offsets: likewise.
         left: a token.
         right: a token that begins with the first byte of a character.
-        characters: the flags and bits are set here.
+        merging: the flags of ``characters`` and ``neighbours`` are set.
     """
     first = offsets[right]
     byte = spelled[first]
     size = character_size(byte)
     start, end = offsets[left], offsets[left + 1]
     if offsets[right + 1] - first < size:
-        mark_joining(spelled, start, end, characters)
+        mark_joining(spelled, start, end, merging.characters)
         return
     after = code_point(spelled, first)
-    if after >= _PLANE:
-        return
     last = end - 1
     while last > start and spelled[last] & 0xC0 == 0x80:
         last -= 1
     if spelled[last] & 0xC0 == 0x80:
-        characters[after] &= ~BEGINS
+        if after < CHARACTERS:
+            merging.characters[after] &= ~BEGINS
         return
-    mark_two(characters, code_point(spelled, last), after)
-
-
-@lean_kernel
-def mark_all(spelled: Any, start: int, end: int, characters: Any) -> None:
-    """Note that all characters of a token have their neighbours in it."""
-    i = start
-    while i < end:
-        following = i + character_size(spelled[i])
-        if following < end:
-            mark_two(characters, code_point(spelled, i), code_point(spelled, following))
-        i = following
-
-
-@lean_kernel
-def mark_two(characters: Any, before: int, after: int) -> None:
-    """Note that two characters are neighbours."""
-    if before < _PLANE and after < _PLANE:
-        bit = _neighbour_bit(before, after)
-        mark = np.uint64(1) << (bit & np.uint64(63))
-        characters[_PLANE + np.intp(bit >> np.uint64(6))] |= np.int64(mark)
+    add_two(merging.neighbours, code_point(spelled, last), after)
 
 
 @lean_kernel
@@ -255,7 +216,7 @@ def mark_joining(spelled: Any, start: int, end: int, characters: Any) -> None:
             return
     elif n_bits <= 12:
         step = 1 << n_bits
-        n = _PLANE >> n_bits
+        n = CHARACTERS >> n_bits
     else:
         return
     for k in range(n):

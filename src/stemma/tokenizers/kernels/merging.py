@@ -32,6 +32,7 @@ class Merging(NamedTuple):
         byte_ids: the token of each byte, int32, or -1.
         byte_pairs: the rank of each pair of bytes, int32, ``NEVER`` where they do not merge.
         characters: see `index_characters`.
+        neighbours: see `are_neighbours`.
         pairs: see `find_pair`.
         results: the token that each merge makes, int32; empty if its number is the merge's rank.
     """
@@ -39,6 +40,7 @@ class Merging(NamedTuple):
     byte_ids: Any
     byte_pairs: Any
     characters: Any
+    neighbours: Any
     pairs: Any
     results: Any
 
@@ -139,7 +141,8 @@ def place_tokens(data: Any, start: int, end: int, merging: Any, places: Any) -> 
         The number of places.
     """
     best_of, token, after, before = places[0], places[1], places[2], places[3]
-    byte_ids, byte_pairs, characters, pairs = merging[:4]
+    byte_ids, byte_pairs = merging.byte_ids, merging.byte_pairs
+    characters, pairs = merging.characters, merging.pairs
     n = 0
     i = np.intp(start)
     needed = KNOWN

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from stemma.tokenizers.kernels import kernel
+from stemma.tokenizers.kernels import kernel, lean_kernel
 from stemma.tokenizers.kernels.memory import put
+from stemma.tokenizers.kernels.scan import character_size
 from stemma.tokenizers.kernels.spm_merge import (
     FIXED,
     LISTS,
@@ -29,7 +30,6 @@ from stemma.tokenizers.kernels.spm_words import (
     ROOM,
     add_entry,
     beginning,
-    character_size,
     copy_tokens,
     emit_unknown,
     entry_known,
@@ -48,16 +48,18 @@ def encode_texts(data: Any, limits: Any, rules: Any, vocabulary: Any, table: Any
         data: the texts, UTF-8, and 8 bytes more.
         limits: where each begins, and the last ends.
         rules: see `normalize`.
-        vocabulary: eleven things. A `double_array` of the user-defined tokens as they are in a
+        vocabulary: twelve things. A `double_array` of the user-defined tokens as they are in a
             normalised text, and the id of the one that ends at each cell. One of the parts, and the
             number of the part that ends at each cell. The table of `index_pairs`. A number for each
             part, the highest of which is made first; its token, ``NO_TOKEN`` for a character that
             is no piece, or ``UNUSED``; the number of its bytes. The id of an unknown character, and
             that of each byte (see `emit_unknown`). How a text falls into words (`spm_words`): not
-            at all if there are unused pieces.
+            at all if there are unused pieces. And which characters are neighbours in a piece
+            (`are_neighbours`).
         table: words seen before; known is whether all their tokens are.
     """
-    tokens, words, escape = vocabulary[6], vocabulary[10], rules[4] & ESCAPE != 0
+    tokens, words, neighbours = vocabulary[6], vocabulary[10], vocabulary[11]
+    escape = rules[4] & ESCAPE != 0
     ends = np.empty(limits.size - 1, np.int64)
     ids = np.empty(data.size // 2 + ROOM, np.int32)
     out = np.empty(data.size + data.size // 4 + 2 * ROOM, np.uint8)
@@ -77,7 +79,7 @@ def encode_texts(data: Any, limits: Any, rules: Any, vocabulary: Any, table: Any
                 out, i, n, vocabulary, escape, table, room, ids, n_ids, was_unknown
             )
             if i < n:
-                size = word_end(out, i, n, words) - i
+                size = word_end(out, i, n, words, neighbours) - i
                 if size + 1 > lists.shape[1]:
                     lists = np.empty((LISTS, 2 * size + 1), np.int32)
                     heap = np.empty(6 * size, np.uint64)
@@ -86,7 +88,7 @@ def encode_texts(data: Any, limits: Any, rules: Any, vocabulary: Any, table: Any
     return beginning(ids, n_ids), ends
 
 
-@kernel
+@lean_kernel
 def _any_unused(tokens: Any) -> bool:
     for token in tokens:  # noqa: SIM110
         if token == UNUSED:
@@ -94,7 +96,7 @@ def _any_unused(tokens: Any) -> bool:
     return False
 
 
-@kernel
+@lean_kernel
 def _encode_words(
     out: Any,
     i: int,
@@ -112,10 +114,11 @@ def _encode_words(
     Returns:
         Where the next word begins, the number of ids, and whether the last is unknown.
     """
-    pairs, ranks, words = vocabulary[4], vocabulary[5], vocabulary[10]
+    pairs, ranks = vocabulary[4], vocabulary[5]
+    words, neighbours = vocabulary[10], vocabulary[11]
     lists, heap, halves = room
     while i < n:
-        end = word_end(out, i, n, words)
+        end = word_end(out, i, n, words, neighbours)
         size = end - i
         if n_ids + 4 * size + MOST_TOKENS > ids.size or size + 1 > lists.shape[1]:
             break
@@ -144,7 +147,7 @@ def _encode_words(
     return i, n_ids, was_unknown
 
 
-@kernel
+@lean_kernel
 def _emit(
     out: Any,
     n_parts: int,
@@ -191,7 +194,7 @@ def _emit(
     return n_ids, was_unknown, all_known
 
 
-@kernel
+@lean_kernel
 def _token(part: int, tokens: Any) -> int:
     """The token of a part: a user-defined one is in the part itself."""
     if part <= FIXED:

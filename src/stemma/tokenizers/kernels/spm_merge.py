@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from stemma.tokenizers.kernels import kernel
+from stemma.tokenizers.kernels import lean_kernel
 from stemma.tokenizers.kernels.double_array import BASE_SHIFT, ENDS, TAKEN, find
 from stemma.tokenizers.kernels.memory import at
-from stemma.tokenizers.kernels.spm_words import character_size
+from stemma.tokenizers.kernels.scan import character_size
 
 NO_TOKEN, UNUSED = -1, -2
 """What stands for a part that is no piece, and for an unused piece."""
@@ -34,7 +34,7 @@ _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
 
 
-@kernel
+@lean_kernel
 def index_pairs(data: Any, starts: Any, cells: Any, ends: Any, pairs: Any) -> int:
     """Fill a hash table with all pairs of parts that make a piece.
 
@@ -67,12 +67,12 @@ def index_pairs(data: Any, starts: Any, cells: Any, ends: Any, pairs: Any) -> in
     return n
 
 
-@kernel
+@lean_kernel
 def _slot(pairs: Any, key: int) -> int:
     return np.intp((key * _MIX) >> _32 & np.uint64(pairs.size // 2 - 1))
 
 
-@kernel
+@lean_kernel
 def _add_pair(pairs: Any, left: int, right: int, made: int) -> None:
     key = np.uint64(left) << _32 | np.uint64(right)
     slot = _slot(pairs, key)
@@ -82,7 +82,7 @@ def _add_pair(pairs: Any, left: int, right: int, made: int) -> None:
     pairs[2 * slot + 1] = np.uint64(made + 1)
 
 
-@kernel
+@lean_kernel
 def find_pair(pairs: Any, left: int, right: int) -> int:
     """The piece that two parts make; -1 if they make none."""
     if left < 0 or right < 0:
@@ -96,7 +96,7 @@ def find_pair(pairs: Any, left: int, right: int) -> int:
         slot = (slot + 1) & (pairs.size // 2 - 1)
 
 
-@kernel
+@lean_kernel
 def split(data: Any, start: int, end: int, vocabulary: Any, lists: Any) -> int:
     """Cut a stretch of text into user-defined tokens and characters; the number of these.
 
@@ -130,7 +130,7 @@ def split(data: Any, start: int, end: int, vocabulary: Any, lists: Any) -> int:
     return n
 
 
-@kernel
+@lean_kernel
 def merge_few(lists: Any, n: int, pairs: Any, ranks: Any) -> int:
     """Merge by looking for the best pair again and again; the number of parts left.
 
@@ -164,7 +164,7 @@ def merge_few(lists: Any, n: int, pairs: Any, ranks: Any) -> int:
     return n
 
 
-@kernel
+@lean_kernel
 def merge_many(lists: Any, n: int, vocabulary: Any, heap: Any, halves: Any) -> int:
     """Merge with a linked list and a heap; the number of parts left.
 
@@ -214,7 +214,7 @@ def merge_many(lists: Any, n: int, vocabulary: Any, heap: Any, halves: Any) -> i
     return kept
 
 
-@kernel
+@lean_kernel
 def _consider(
     left: int, lists: Any, n: int, vocabulary: Any, heap: Any, size: int, halves: Any
 ) -> int:
@@ -231,12 +231,12 @@ def _consider(
     return _push(heap, size, _turned(ranks, piece) << _32 | np.uint64(left))
 
 
-@kernel
+@lean_kernel
 def _turned(ranks: Any, piece: int) -> int:
     return np.uint64(np.intp(0x7FFFFFFF) - np.intp(ranks[piece]))
 
 
-@kernel
+@lean_kernel
 def _push(heap: Any, size: int, key: int) -> int:
     place = size
     while place:
@@ -249,7 +249,7 @@ def _push(heap: Any, size: int, key: int) -> int:
     return size + 1
 
 
-@kernel
+@lean_kernel
 def _pop(heap: Any, size: int) -> int:
     size -= 1
     key = heap[size]

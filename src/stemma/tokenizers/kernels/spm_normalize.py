@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from stemma.tokenizers.kernels import kernel
+from stemma.tokenizers.kernels import inlined_kernel, kernel, lean_kernel
 from stemma.tokenizers.kernels.double_array import BASE_SHIFT, ENDS, TAKEN
 from stemma.tokenizers.kernels.memory import at, load_8_bytes, put, store_8_bytes
 from stemma.tokenizers.kernels.scan import code_point
@@ -98,7 +98,7 @@ def normalize(data: Any, start: int, end: int, rules: Any, out: Any) -> tuple[An
     return out, n
 
 
-@kernel
+@lean_kernel
 def _skip_spaces(data: Any, start: int, end: int, units: Any, strings: Any, whole: Any) -> np.intp:
     """Where the text begins after all that is written as one space."""
     i = np.intp(start)
@@ -112,7 +112,7 @@ def _skip_spaces(data: Any, start: int, end: int, units: Any, strings: Any, whol
     return i
 
 
-@kernel
+@lean_kernel
 def _copy_plain(
     data: Any,
     i: int,
@@ -174,7 +174,7 @@ def _copy_plain(
     return i, n, after_space
 
 
-@kernel
+@lean_kernel
 def _plain_size(data: Any, i: int, end: int, characters: Any) -> np.intp:
     """The bytes of a character beyond ASCII that stays as it is; 0 if that is not certain."""
     lead = at(data, i)
@@ -187,7 +187,7 @@ def _plain_size(data: Any, i: int, end: int, characters: Any) -> np.intp:
     return size
 
 
-@kernel
+@lean_kernel
 def _may_follow(data: Any, i: int, end: int, characters: Any) -> bool:
     """Whether the character at ``i`` may be the second of a string that is changed."""
     if i >= end:
@@ -198,7 +198,7 @@ def _may_follow(data: Any, i: int, end: int, characters: Any) -> bool:
     return at(characters, code_point(data, i)) & FOLLOWS != 0
 
 
-@kernel
+@lean_kernel
 def _match(data: Any, i: int, end: int, units: Any, whole: Any) -> tuple[int, int]:
     """How many bytes are rewritten at ``i``, and the place of what is written instead.
 
@@ -233,12 +233,12 @@ def _match(data: Any, i: int, end: int, units: Any, whole: Any) -> tuple[int, in
     return 1 + (lead >= 0xC0) + (lead >= 0xE0) + (lead >= 0xF0), -1
 
 
-@kernel
+@inlined_kernel
 def _offset(unit: int) -> int:
     return np.intp(unit >> 10 << ((unit & (1 << 9)) >> 6))
 
 
-@kernel
+@lean_kernel
 def _end_of(strings: Any, place: int) -> int:
     end = place
     while at(strings, end) != 0:
@@ -275,7 +275,7 @@ def _larger(out: Any, n: int) -> Any:
     return larger
 
 
-@kernel
+@inlined_kernel
 def _zeros(block: int) -> int:
     """The highest bit of every byte that is zero."""
     low = ~_HIGHS

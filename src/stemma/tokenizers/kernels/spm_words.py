@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
-from stemma.tokenizers.kernels import kernel
+from stemma.tokenizers.kernels import inlined_kernel, kernel, lean_kernel
 from stemma.tokenizers.kernels.memory import at, load_8_bytes, put
-
-inlined = njit(nogil=True, error_model="numpy", inline="always")
-"""For functions that are called for every word."""
+from stemma.tokenizers.kernels.neighbours import are_neighbours
+from stemma.tokenizers.kernels.scan import character_size, code_point
 
 SPACE = 0x20
 WHOLE, SPACE_FIRST, SPACE_LAST = 0, 1, 2
@@ -30,6 +29,9 @@ MOST_TOKENS = 2 * (ENTRY - 3)
 LONGEST = 15
 ROOM = 64
 """So many bytes behind a normalised text can be read."""
+
+_WIDE = 0xE0
+"""The first byte of a character of three or four begins here."""
 
 _NEIGHBOURS = 4
 _MIX_1 = np.uint64(0x9E3779B97F4A7C15)
@@ -60,7 +62,7 @@ def lowest_byte(typing_context: Any, mask: Any) -> Any:
     return types.intp(types.uint64), codegen
 
 
-@inlined
+@inlined_kernel
 def next_space(data: Any, i: int, end: int) -> int:
     """Where the first space from ``i`` on is, or ``end``."""
     while i < end:
@@ -72,22 +74,46 @@ def next_space(data: Any, i: int, end: int) -> int:
     return end
 
 
-@inlined
-def word_end(data: Any, i: int, end: int, words: int) -> int:
-    """Where the word that begins at ``i`` ends."""
-    if words == WHOLE:
-        return end
+@lean_kernel
+def word_end(data: Any, start: int, end: int, words: int, neighbours: Any) -> np.intp:
+    """Where the word that begins at ``start`` ends.
+
+    A word of Chinese, or a long one, also ends where no piece reaches over.
+
+    Args:
+        data: the normalised text, behind which ``ROOM`` bytes can be read.
+        start: where the word begins.
+        end: where the text ends.
+        words: how it falls into words.
+        neighbours: see `are_neighbours`; all ones, if words are not to be cut.
+    """
+    first = np.intp(start)
     if words == SPACE_FIRST:
-        while i < end and at(data, i) == SPACE:
-            i += 1
-    i = next_space(data, i, end)
-    if words == SPACE_LAST:
-        while i < end and at(data, i) == SPACE:
-            i += 1
-    return i
+        while first < end and at(data, first) == SPACE:
+            first += 1
+    near = min(end, first + LONGEST + 1)
+    if words != WHOLE and at(data, first) < _WIDE:
+        i = next_space(data, first, near)
+        if words == SPACE_LAST:
+            while i < near and at(data, i) == SPACE:
+                i += 1
+        if i < near or i == end:
+            return i
+    before = code_point(data, first)
+    i = first + character_size(at(data, first))
+    while i < end:
+        after = code_point(data, i)
+        at_space = words != WHOLE and (before == SPACE) != (after == SPACE)
+        if at_space and (after == SPACE) == (words == SPACE_FIRST):
+            return i
+        if not are_neighbours(neighbours, before, after):
+            return i
+        before = after
+        i += character_size(at(data, i))
+    return np.intp(end)
 
 
-@inlined
+@inlined_kernel
 def word_key(data: Any, start: int, size: int) -> tuple[int, int]:
     """A word of up to 15 bytes, and their number, as two numbers."""
     first, second = load_8_bytes(data, start), np.uint64(0)
@@ -98,7 +124,7 @@ def word_key(data: Any, start: int, size: int) -> tuple[int, int]:
     return first, second | np.uint64(size) << np.uint64(56)
 
 
-@inlined
+@inlined_kernel
 def find_entry(table: Any, first: int, second: int) -> int:
     """Where the entry of a word begins; -1 if there is none."""
     mask = np.uint64(table.size // ENTRY - 1)
@@ -110,7 +136,7 @@ def find_entry(table: Any, first: int, second: int) -> int:
     return -1
 
 
-@kernel
+@lean_kernel
 def add_entry(
     table: Any, first: int, second: int, known: int, tokens: Any, start: int, n_tokens: int
 ) -> None:
@@ -142,13 +168,13 @@ def add_entry(
         put(table, cell, token if i & 1 == 0 else at(table, cell) | token << _32)
 
 
-@inlined
+@inlined_kernel
 def entry_known(table: Any, place: int) -> int:
     """What is known of the word at ``place``."""
     return np.intp(at(table, place + 2) >> np.uint64(8))
 
 
-@inlined
+@inlined_kernel
 def copy_tokens(table: Any, place: int, ids: Any, n: int) -> int:
     """Write the tokens of the word at ``place`` to ``ids`` from ``n`` on; the new ``n``.
 
@@ -166,13 +192,7 @@ def copy_tokens(table: Any, place: int, ids: Any, n: int) -> int:
             return n + count
 
 
-@kernel
-def character_size(lead: int) -> int:
-    """Bytes of the UTF-8 character that begins with ``lead``."""
-    return 1 + (lead >= 0xC0) + (lead >= 0xE0) + (lead >= 0xF0)
-
-
-@kernel
+@lean_kernel
 def emit_unknown(
     data: Any, i: int, size: int, byte_ids: Any, unknown: int, escape: bool, ids: Any, n: int
 ) -> int:

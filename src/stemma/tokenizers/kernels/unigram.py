@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from stemma.tokenizers.kernels import kernel
+from stemma.tokenizers.kernels import inlined_kernel, kernel, lean_kernel
 from stemma.tokenizers.kernels.double_array import BASE_SHIFT, ENDS, TAKEN
 from stemma.tokenizers.kernels.memory import at, put
+from stemma.tokenizers.kernels.scan import character_size
 from stemma.tokenizers.kernels.spm_normalize import ESCAPE, normalize
 from stemma.tokenizers.kernels.spm_words import (
     LONGEST,
@@ -28,12 +29,10 @@ from stemma.tokenizers.kernels.spm_words import (
     ROOM,
     add_entry,
     beginning,
-    character_size,
     copy_tokens,
     emit_unknown,
     entry_known,
     find_entry,
-    inlined,
     larger,
     word_end,
     word_key,
@@ -57,14 +56,15 @@ def encode_texts(
         data: the texts, UTF-8, and 8 bytes more.
         limits: where each begins, and the last ends.
         rules: see `normalize`.
-        vocabulary: nine things. A `double_array` of the pieces; the id of the piece that ends at
+        vocabulary: ten things. A `double_array` of the pieces; the id of the piece that ends at
             each cell; its score, float32. The score of each id, float32. The id of an unknown
             character, and its score, float32; the id of each byte (see `emit_unknown`). How a text
-            falls into words (`spm_words`). And the largest score, without its sign.
+            falls into words (`spm_words`). The largest score, without its sign. And which
+            characters are neighbours in a piece (`are_neighbours`).
         totals: for each text the sum of what comes before, float32; the sum with it is written.
         table: words seen before; what is known is the largest sum before it, and its own sum.
     """
-    words, escape = vocabulary[7], rules[4] & ESCAPE != 0
+    words, neighbours, escape = vocabulary[7], vocabulary[9], rules[4] & ESCAPE != 0
     ends = np.empty(limits.size - 1, np.int64)
     ids = np.empty(data.size // 2 + ROOM, np.int32)
     out = np.empty(data.size + data.size // 4 + 2 * ROOM, np.uint8)
@@ -82,7 +82,7 @@ def encode_texts(
                 out, i, n, vocabulary, escape, table, room, ids, n_ids, state
             )
             if i < n:
-                size = word_end(out, i, n, words) - i
+                size = word_end(out, i, n, words, neighbours) - i
                 if size >= best.size:
                     path = np.empty((3, 2 * size), np.int32)
                     best = np.empty(2 * size, np.float32)
@@ -92,7 +92,7 @@ def encode_texts(
     return beginning(ids, n_ids), ends
 
 
-@kernel
+@lean_kernel
 def _encode_words(
     out: Any,
     i: int,
@@ -113,12 +113,13 @@ def _encode_words(
     Returns:
         Where the next word begins, the number of ids, and the state.
     """
-    scores, words = vocabulary[3], vocabulary[7]
+    scores, words, neighbours = vocabulary[3], vocabulary[7], vocabulary[9]
     leaders, path, best = room
     total, summed, bound, was_unknown = state
     while i < n:
-        end = word_end(out, i, n, words)
+        end = word_end(out, i, n, words, neighbours)
         size = end - i
+        known = np.intp(-1)
         if n_ids + 4 * size + MOST_TOKENS > ids.size or size >= best.size:
             break
         if size <= LONGEST:
@@ -141,7 +142,10 @@ def _encode_words(
                 i = end
                 continue
         total = _sum(total, scores, ids, summed, n_ids)
-        n_tokens, total = best_path(out, i, end, vocabulary, total, best, path)
+        if size == character_size(at(out, i)) and known == 0:
+            n_tokens, total = _unknown_path(total, size, vocabulary, path)
+        else:
+            n_tokens, total = best_path(out, i, end, vocabulary, total, best, path)
         n_ids, was_unknown = _emit(
             out, i, n_tokens, path, vocabulary, escape, ids, n_ids, was_unknown
         )
@@ -151,7 +155,7 @@ def _encode_words(
     return i, n_ids, (total, summed, bound, was_unknown)
 
 
-@kernel
+@lean_kernel
 def _emit(
     out: Any,
     start: int,
@@ -179,7 +183,7 @@ def _emit(
     return n_ids, was_unknown
 
 
-@kernel
+@lean_kernel
 def _sum(total: float, scores: Any, ids: Any, start: int, end: int) -> float:
     """``total`` and the scores of ``ids[start:end]``, each sum rounded."""
     for k in range(start, end):
@@ -187,12 +191,12 @@ def _sum(total: float, scores: Any, ids: Any, start: int, end: int) -> float:
     return total
 
 
-@kernel
+@lean_kernel
 def _bound(total: float) -> int:
     return np.intp(min(abs(total), 2 * LARGEST_SUM)) + 1
 
 
-@kernel
+@lean_kernel
 def best_path(
     data: Any, start: int, end: int, vocabulary: Any, total: float, best: Any, path: Any
 ) -> tuple[int, float]:
@@ -256,7 +260,17 @@ def best_path(
     return _trace(path, size), best[size]
 
 
-@kernel
+@inlined_kernel
+def _unknown_path(total: float, size: int, vocabulary: Any, path: Any) -> tuple[int, float]:
+    """`best_path` of one unknown character."""
+    path[0, size] = 0
+    path[1, size] = -1
+    path[2, 0] = size
+    before = np.float32(0.0) if abs(total) > LARGEST_SUM else total
+    return 1, before + vocabulary[5]
+
+
+@lean_kernel
 def _trace(path: Any, size: int) -> int:
     """Fill row 2 of a path; the number of tokens."""
     n = 0
@@ -268,7 +282,7 @@ def _trace(path: Any, size: int) -> int:
     return n
 
 
-@inlined
+@inlined_kernel
 def _compete(
     best: Any, second: Any, starts: Any, tokens: Any, i: int, j: int, score: float, token: int
 ) -> None:
@@ -283,7 +297,7 @@ def _compete(
         put(second, j, total)
 
 
-@kernel
+@lean_kernel
 def _best_word(
     data: Any, start: int, end: int, vocabulary: Any, path: Any, leaders: Any
 ) -> tuple[int, int]:

@@ -159,7 +159,7 @@ def encode_new(
     cut = False
     # Within ASCII nearly any two characters are neighbours somewhere.
     while start < end and not is_ascii(data, start, end):
-        n_parts, stop = find_parts(data, start, end, merging.characters, scratch)
+        n_parts, stop = find_parts(data, start, end, merging, scratch)
         if stop == end and n_parts == 1:
             break
         cut = True
@@ -195,7 +195,7 @@ def is_ascii(data: Any, start: int, end: int) -> bool:
 
 @inlined_kernel
 def find_parts(
-    data: Any, start: int, end: int, characters: Any, scratch: Any
+    data: Any, start: int, end: int, merging: Any, scratch: Any
 ) -> tuple[np.intp, np.intp]:
     """Find up to ``BLOCK`` parts of a word, whose lines in the cache begin to travel near.
 
@@ -203,7 +203,7 @@ def find_parts(
         data: UTF-8 bytes.
         start: where the first part begins.
         end: where the word ends.
-        characters: see `index_characters`.
+        merging: see `Merging`.
         scratch: the parts are written here. The key of a part that is a single character is its
             entry, that of a long part nothing.
 
@@ -213,15 +213,15 @@ def find_parts(
     n = np.intp(0)
     part = i = np.intp(start)
     code = code_point(data, i)
-    entry = entry_of(characters, code)
+    entry = entry_of(merging.characters, code)
     while i < end and n < BLOCK:
         single = part == i
         this, entry_of_this = code, entry
         i += character_size(at(data, i))
         if i < end:
             code = code_point(data, i)
-            entry = entry_of(characters, code)
-            if not may_cut(characters, this, entry_of_this, code, entry):
+            entry = entry_of(merging.characters, code)
+            if not may_cut(merging.neighbours, this, entry_of_this, code, entry):
                 continue
         low, high = np.uint64(entry_of_this), _CHARACTER
         if not single or not entry_of_this & ALONE:

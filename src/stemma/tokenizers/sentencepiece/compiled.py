@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stemma.errors import TokenizerError
 from stemma.tokenizers.kernels import (
     double_array,
+    neighbours,
     spm_bpe,
     spm_merge,
     spm_normalize,
@@ -31,6 +32,7 @@ WORDS_KEPT = 1 << 18
 MOST_WORK = 1 << 32
 """The squares of all pieces' lengths, summed; with more the vocabulary stays on the slow path."""
 
+_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _READ_BEYOND = bytes(8)
 _NO_CHARSMAP = (1024).to_bytes(4, "little") + bytes(1024) + b"\0"
 
@@ -116,7 +118,8 @@ def unigram_encoder(tokenizer: SentencePieceTokenizer, model: UnigramModel) -> T
     unknown_score = np.float32(model.unknown_score)
     largest = float(max(abs(unknown_score), np.abs(cell_scores).max()))
     unknown = tokenizer.unknown_id, unknown_score, _byte_ids(tokenizer)
-    vocabulary = cells, cell_ids, cell_scores, scores, *unknown, word_rule(found), largest
+    rule = word_rule(found), largest, _neighbours(found)
+    vocabulary = cells, cell_ids, cell_scores, scores, *unknown, *rule
     return TextEncoder(unigram.encode_texts, tokenizer, vocabulary, sums=True)
 
 
@@ -145,10 +148,20 @@ def bpe_encoder(tokenizer: SentencePieceTokenizer, ranks: Mapping[str, int]) -> 
     part_ranks[: len(pieces)] = [ranks[piece.text] for piece in pieces]
     sizes = np.array([len(part) for part in parts], np.int32)
     pairs = _pairs(list(found), cells, part_of)
-    words = spm_words.WHOLE if any(unused) else word_rule([*found, *fixed])
+    words, side_by_side = word_rule([*found, *fixed]), _neighbours([*found, *fixed])
+    if any(unused):
+        words, side_by_side = spm_words.WHOLE, np.full_like(side_by_side, _ALL)
     known = fixed_cells, fixed_ids, cells, part_of, pairs, part_ranks, tokens, sizes
-    vocabulary = *known, tokenizer.unknown_id, _byte_ids(tokenizer), words
+    vocabulary = *known, tokenizer.unknown_id, _byte_ids(tokenizer), words, side_by_side
     return TextEncoder(spm_bpe.encode_texts, tokenizer, vocabulary)
+
+
+def _neighbours(pieces: Collection[bytes]) -> NDArray[np.uint64]:
+    """Which characters stand side by side in a piece."""
+    data = np.frombuffer(b"".join([*pieces, _READ_BEYOND]), np.uint8)
+    limits = np.cumsum([0, *map(len, pieces)])
+    table: NDArray[np.uint64] = neighbours.table_of(data, limits)
+    return table
 
 
 def _byte_ids(tokenizer: SentencePieceTokenizer) -> NDArray[np.int32]:
