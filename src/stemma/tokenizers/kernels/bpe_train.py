@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from stemma.tokenizers.kernels import kernel
+from stemma.tokenizers.kernels import lean_kernel
 from stemma.tokenizers.kernels.memory import prefetch
 from stemma.tokenizers.kernels.training_corpus import (
     INSIDE,
@@ -57,7 +57,7 @@ _AHEAD = 16
 """Places lie anywhere in memory: they are asked for so long before they are needed."""
 
 
-@kernel
+@lean_kernel
 def count_pairs(corpus: Corpus, pairs: Pairs, p: Any) -> Any:
     """Count the pairs of the first tokens from place ``p`` on.
 
@@ -82,7 +82,7 @@ def count_pairs(corpus: Corpus, pairs: Pairs, p: Any) -> Any:
     return p
 
 
-@kernel
+@lean_kernel
 def list_places(corpus: Corpus, pairs: Pairs) -> None:
     """List the places of the first pairs, which have been counted."""
     cells, lengths, table, state = corpus.cells, corpus.lengths, pairs.table, pairs.state
@@ -108,7 +108,7 @@ def list_places(corpus: Corpus, pairs: Pairs) -> None:
         p = q
 
 
-@kernel
+@lean_kernel
 def learn(corpus: Corpus, pairs: Pairs, merges: Any, goal: Any, least: Any, work: Any) -> Any:
     """Learn merges.
 
@@ -149,7 +149,7 @@ def learn(corpus: Corpus, pairs: Pairs, merges: Any, goal: Any, least: Any, work
     return DONE
 
 
-@kernel
+@lean_kernel
 def lacks_room(corpus: Corpus, pairs: Pairs, slot: Any, known: Any) -> Any:
     """Which array is too small for a merge, or 0.
 
@@ -175,7 +175,7 @@ def lacks_room(corpus: Corpus, pairs: Pairs, slot: Any, known: Any) -> Any:
     return 0
 
 
-@kernel
+@lean_kernel
 def known_token(corpus: Corpus, pairs: Pairs, slot: Any) -> Any:
     """The id of the token that is spelled like a pair, or `NOTHING`."""
     if corpus.text.size == 0:
@@ -186,7 +186,7 @@ def known_token(corpus: Corpus, pairs: Pairs, slot: Any) -> Any:
     return np.int64(corpus.by_spelling[found])
 
 
-@kernel
+@lean_kernel
 def add_token(corpus: Corpus, pairs: Pairs, slot: Any) -> Any:
     """Make a token of a pair."""
     left, right = pair_of(pairs.table[slot, KEY])
@@ -201,7 +201,7 @@ def add_token(corpus: Corpus, pairs: Pairs, slot: Any) -> Any:
     return new
 
 
-@kernel
+@lean_kernel
 def first_place(corpus: Corpus, pairs: Pairs, slot: Any) -> Any:
     """The first place where a pair stands."""
     cells, places = corpus.cells, pairs.places
@@ -213,7 +213,7 @@ def first_place(corpus: Corpus, pairs: Pairs, slot: Any) -> Any:
     return np.int64(places[i])
 
 
-@kernel
+@lean_kernel
 def write_merge(pairs: Pairs, slot: Any, new: Any, merges: Any) -> None:
     """Write down the merge of a slot's pair, and take the pair out of the heap."""
     heap, state = pairs.heap, pairs.state
@@ -224,7 +224,7 @@ def write_merge(pairs: Pairs, slot: Any, new: Any, merges: Any) -> None:
     drop_first(heap, state)
 
 
-@kernel
+@lean_kernel
 def merge(corpus: Corpus, pairs: Pairs, slot: Any, new: Any) -> None:
     """Replace the pair of a slot by ``new`` everywhere."""
     table, heap, state = pairs.table, pairs.heap, pairs.state
@@ -245,7 +245,7 @@ def merge(corpus: Corpus, pairs: Pairs, slot: Any, new: Any) -> None:
         n[side, 0], n[side, 1] = 0, 0
 
 
-@kernel
+@lean_kernel
 def replace(corpus: Corpus, pairs: Pairs, slot: Any, new: Any) -> None:
     """Replace the pair of a slot in the cells, from left to right, and note its neighbours."""
     cells, lengths, places = corpus.cells, corpus.lengths, pairs.places
@@ -273,7 +273,7 @@ def replace(corpus: Corpus, pairs: Pairs, slot: Any, new: Any) -> None:
             note(by_id, ids, events, n_changes, AFTER, id_, p, weight)
 
 
-@kernel
+@lean_kernel
 def note(
     by_id: Any, ids: Any, events: Any, n: Any, side: Any, id_: Any, p: Any, weight: Any
 ) -> None:
@@ -286,7 +286,7 @@ def note(
     n[side, 1] += 1
 
 
-@kernel
+@lean_kernel
 def record(corpus: Corpus, pairs: Pairs, side: Any, left: Any, right: Any, new: Any) -> None:
     """Put the changes on one side into the table and the lists of places.
 
@@ -334,7 +334,7 @@ def record(corpus: Corpus, pairs: Pairs, side: Any, left: Any, right: Any, new: 
         begin = end
 
 
-@kernel
+@lean_kernel
 def add_list(table: Any, places: Any, state: Any, slot: Any, begin: Any, end: Any) -> None:
     """Join the places at ``begin:end`` with those that a pair has; the arrays as in `Pairs`."""
     old, old_end = table[slot, START], table[slot, START] + table[slot, LENGTH]

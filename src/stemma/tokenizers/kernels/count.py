@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from stemma.tokenizers.kernels import kernel
+from stemma.tokenizers.kernels import inlined_kernel, kernel, lean_kernel
 from stemma.tokenizers.kernels.memory import load_8_bytes, prefetch
 
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
@@ -95,13 +95,13 @@ def add_words(
     return ends.size
 
 
-@kernel
+@inlined_kernel
 def home(slots: Any, key: Any) -> Any:
     """The slot where the search for a word begins."""
     return np.int64(key * _PRIME >> _32) & (slots.shape[0] - 1)
 
 
-@kernel
+@lean_kernel
 def move_slots(slots: Any, numbers: Any, new_slots: Any, new_numbers: Any) -> None:
     """Fill a larger, empty table with the words of another."""
     for old in range(slots.shape[0]):
@@ -114,7 +114,7 @@ def move_slots(slots: Any, numbers: Any, new_slots: Any, new_numbers: Any) -> No
             new_numbers[slot] = numbers[old]
 
 
-@kernel
+@lean_kernel
 def take_counts(slots: Any, numbers: Any, counts: Any) -> None:
     """Write each word's count at its number."""
     for slot in range(slots.shape[0]):
@@ -122,7 +122,7 @@ def take_counts(slots: Any, numbers: Any, counts: Any) -> None:
             counts[numbers[slot]] = slots[slot, 1]
 
 
-@kernel
+@inlined_kernel
 def short_key(data: Any, start: Any, end: Any) -> Any:
     """The key of a word of at most seven bytes."""
     at = min(start, data.size - 8)
@@ -131,7 +131,7 @@ def short_key(data: Any, start: Any, end: Any) -> Any:
     return key & ((_ONE << n_bits) - _ONE) | np.uint64(end - start) << _56
 
 
-@kernel
+@inlined_kernel
 def long_key(data: Any, start: Any, end: Any) -> Any:
     """The key of a word of eight bytes or more."""
     key = np.uint64(end - start)
@@ -142,7 +142,7 @@ def long_key(data: Any, start: Any, end: Any) -> Any:
     return (key ^ key >> _32) | _LONG
 
 
-@kernel
+@inlined_kernel
 def same_bytes(a: Any, a_start: Any, b: Any, b_start: Any, n: Any) -> Any:
     """Whether ``n`` bytes of two texts agree; at least eight."""
     for i in range(0, n - 8, 8):

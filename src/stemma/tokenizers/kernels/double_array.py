@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers.kernels import kernel
+from stemma.tokenizers.kernels import kernel, lean_kernel
 
 TAKEN = 1 << 8
 ENDS = 1 << 9
@@ -99,7 +99,7 @@ def fill(data: Any, starts: Any, order: Any, cells: Any, ends: Any) -> bool:
     return True
 
 
-@kernel
+@lean_kernel
 def _children(
     data: Any, starts: Any, low: int, high: int, depth: int, labels: Any, firsts: Any
 ) -> int:
@@ -114,7 +114,7 @@ def _children(
     return n
 
 
-@kernel
+@lean_kernel
 def _find_base(cells: Any, used: Any, labels: Any, n: int, free: int) -> tuple[int, int]:
     """A base for which all children's cells are free, and where to look for the next one.
 
@@ -140,7 +140,7 @@ def _find_base(cells: Any, used: Any, labels: Any, n: int, free: int) -> tuple[i
     return -1, free
 
 
-@kernel
+@lean_kernel
 def find(cells: Any, ends: Any, data: Any, start: int, end: int) -> int:
     """The number of the string ``data[start:end]``; -1 if it is not in the trie."""
     cell = np.intp(0)

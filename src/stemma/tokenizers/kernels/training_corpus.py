@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stemma.tokenizers.kernels import kernel
+from stemma.tokenizers.kernels import lean_kernel
 
 NOTHING = -1
 """No token; what stands between words."""
@@ -50,7 +50,7 @@ class Corpus(NamedTuple):
     by_spelling: Any
 
 
-@kernel
+@lean_kernel
 def lay_out(corpus: Corpus, n_ids: int, symbols: Any, ends: Any, counts: Any, order: Any) -> None:
     """Fill the cells, the text, the runs and the table of spellings.
 
@@ -93,7 +93,7 @@ def lay_out(corpus: Corpus, n_ids: int, symbols: Any, ends: Any, counts: Any, or
             corpus.by_spelling[slot] = id_
 
 
-@kernel
+@lean_kernel
 def count_at(run_at: Any, run_ends: Any, run_counts: Any, p: Any) -> Any:
     """How often the word occurs that stands at place ``p``; the arrays as in `Corpus`.
 
@@ -105,7 +105,7 @@ def count_at(run_at: Any, run_ends: Any, run_counts: Any, p: Any) -> Any:
     return run_counts[run]
 
 
-@kernel
+@lean_kernel
 def find_spelling(corpus: Corpus, at: Any, n: Any) -> Any:
     """The slot of the token spelled ``text[at : at + n]``, or the free one where it belongs."""
     text, slots = corpus.text, corpus.by_spelling
@@ -121,7 +121,7 @@ def find_spelling(corpus: Corpus, at: Any, n: Any) -> Any:
     return slot
 
 
-@kernel
+@lean_kernel
 def same_text(text: Any, a: Any, b: Any, n: Any) -> Any:
     """Whether ``n`` bytes from ``a`` on are those from ``b`` on."""
     for i in range(n):  # noqa: SIM110

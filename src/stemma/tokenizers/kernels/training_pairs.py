@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stemma.tokenizers.kernels import kernel
+from stemma.tokenizers.kernels import inlined_kernel, lean_kernel
 from stemma.tokenizers.kernels.training_corpus import NOTHING
 
 KEY, COUNT, START, LENGTH = range(4)
@@ -55,25 +55,25 @@ class Pairs(NamedTuple):
     state: Any
 
 
-@kernel
+@inlined_kernel
 def pair_key(left: Any, right: Any) -> Any:
     """The pair as one number, not 0; smaller pairs have smaller ones."""
     return (np.int64(left) << 32 | np.int64(right)) + 1
 
 
-@kernel
+@inlined_kernel
 def pair_of(key: Any) -> Any:
     """The pair of a key."""
     return (key - 1) >> 32, (key - 1) & 0xFFFFFFFF
 
 
-@kernel
+@inlined_kernel
 def home(table: Any, key: Any) -> Any:
     """The slot where the search for a pair begins."""
     return np.int64(np.uint64(key) * _PRIME >> _32) & (table.shape[0] - 1)
 
 
-@kernel
+@inlined_kernel
 def find(table: Any, key: Any) -> Any:
     """The slot of a pair, or the free one where it belongs."""
     slot = home(table, key)
@@ -82,7 +82,7 @@ def find(table: Any, key: Any) -> Any:
     return slot
 
 
-@kernel
+@lean_kernel
 def find_or_add(table: Any, state: Any, key: Any) -> Any:
     """The slot of a pair, which is given one if it has none."""
     slot = find(table, key)
@@ -91,7 +91,7 @@ def find_or_add(table: Any, state: Any, key: Any) -> Any:
     return slot
 
 
-@kernel
+@lean_kernel
 def move_pairs(table: Any, new_table: Any, state: Any) -> None:
     """Fill an empty table with the pairs of another that still occur."""
     state[USED] = 0
@@ -102,7 +102,7 @@ def move_pairs(table: Any, new_table: Any, state: Any) -> None:
                 new_table[slot, column] = table[old, column]
 
 
-@kernel
+@lean_kernel
 def lower_floor(pairs: Pairs, least: Any) -> Any:
     """Lower the floor of an empty heap to half of the highest count, but not below ``least``.
 
@@ -121,7 +121,7 @@ def lower_floor(pairs: Pairs, least: Any) -> Any:
     return n
 
 
-@kernel
+@lean_kernel
 def fill_heap(pairs: Pairs) -> None:
     """Put all pairs into the empty heap that are not below the floor."""
     table, heap, state = pairs.table, pairs.heap, pairs.state
@@ -130,7 +130,7 @@ def fill_heap(pairs: Pairs) -> None:
             push(heap, state, table[slot, COUNT], table[slot, KEY])
 
 
-@kernel
+@lean_kernel
 def commonest(pairs: Pairs) -> Any:
     """The slot of the first pair in the heap, or `NOTHING` if the heap is empty."""
     table, heap, state = pairs.table, pairs.heap, pairs.state
@@ -146,7 +146,7 @@ def commonest(pairs: Pairs) -> Any:
     return NOTHING
 
 
-@kernel
+@lean_kernel
 def push(heap: Any, state: Any, count: Any, key: Any) -> None:
     """Put a pair into the heap."""
     at = state[HEAPED]
@@ -160,7 +160,7 @@ def push(heap: Any, state: Any, count: Any, key: Any) -> None:
     heap[at, 0], heap[at, 1] = count, key
 
 
-@kernel
+@lean_kernel
 def drop_first(heap: Any, state: Any) -> None:
     """Take the first pair out of the heap."""
     state[HEAPED] -= 1
@@ -180,7 +180,7 @@ def drop_first(heap: Any, state: Any) -> None:
     heap[at, 0], heap[at, 1] = count, key
 
 
-@kernel
+@inlined_kernel
 def goes_first(count: Any, key: Any, other_count: Any, other_key: Any) -> Any:
     """Whether a pair is merged before another: the commoner one, of equal ones the smaller."""
     return count > other_count or (count == other_count and key < other_key)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from stemma.tokenizers.kernels import kernel
+from stemma.tokenizers.kernels import inlined_kernel, kernel, lean_kernel
 
 _SMALL = 1e-50
 _LARGE = 1e50
@@ -86,7 +86,7 @@ def expected_counts(
     return counts, total
 
 
-@kernel
+@lean_kernel
 def _forward(
     start: Any,
     size: Any,
@@ -116,7 +116,7 @@ def _forward(
     return shift
 
 
-@kernel
+@lean_kernel
 def _backward(
     start: Any,
     size: Any,
@@ -145,7 +145,7 @@ def _backward(
         backward[i] = total
 
 
-@kernel
+@lean_kernel
 def _add_with_logarithms(
     start: Any,
     size: Any,
@@ -178,7 +178,7 @@ def _add_with_logarithms(
     return whole
 
 
-@kernel
+@inlined_kernel
 def _log_add(a: Any, b: Any) -> Any:
     high = max(a, b)
     low = min(a, b)
@@ -210,7 +210,7 @@ def losses(first: Any, edges: Any, where: Any, lengths: Any, log_p: Any, counts:
     return result
 
 
-@kernel
+@inlined_kernel
 def _loss(last: Any, size: Any, lengths: Any, counts: Any, total: Any, f: Any) -> Any:
     """The loss of a piece that occurs ``f`` times; ``last`` leads back through what replaces it."""
     if f == 0.0:

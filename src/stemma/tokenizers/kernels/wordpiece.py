@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from stemma.tokenizers.kernels import kernel
+from stemma.tokenizers.kernels import inlined_kernel, kernel, lean_kernel
 from stemma.tokenizers.kernels.double_array import BASE_SHIFT, ENDS, TAKEN
 from stemma.tokenizers.kernels.memory import at, put
 from stemma.tokenizers.kernels.scan import code_point
@@ -120,7 +120,7 @@ def encode(
     return DONE
 
 
-@kernel
+@lean_kernel
 def read_rest(
     data: Any,
     start: int,
@@ -184,7 +184,7 @@ def read_rest(
     return i, size, length, marks
 
 
-@kernel
+@inlined_kernel
 def cut(word: Any, size: int, cells: Any, cell_ids: Any, inside: int, ids: Any, n: int) -> int:
     """Write the longest tokens that spell a word, from its left, to ``ids`` from ``n`` on.
 
@@ -227,7 +227,7 @@ def cut(word: Any, size: int, cells: Any, cell_ids: Any, inside: int, ids: Any, 
     return found
 
 
-@kernel
+@lean_kernel
 def walk(cells: Any, data: Any) -> int:
     """The cell that some bytes lead to from the root; -1 if no token begins with them."""
     cell = np.intp(0)
