@@ -79,6 +79,33 @@ def test_a_damaged_cache_is_made_anew(tmp_path: Path) -> None:
     run(USE, NUMBA_CACHE_DIR=str(tmp_path))
 
 
+@pytest.mark.slow
+def test_a_cache_that_can_no_longer_be_written_does_no_harm(tmp_path: Path) -> None:
+    """Its directory is a file by the time when something is compiled."""
+    run(
+        f"""
+        import shutil
+        from stemma.tokenizers.kernels import cache_directory, words
+        shutil.rmtree(cache_directory())
+        cache_directory().touch()
+        {USE.replace(chr(10), chr(10) + "        ")}
+        """,
+        NUMBA_CACHE_DIR=str(tmp_path),
+    )
+
+
+def test_only_the_latest_versions_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    (tmp_path / "others").mkdir()
+    for i in range(8):
+        monkeypatch.setattr(kernels, "_source_hash", lambda i=i: f"version{i}")
+        directory = kernels.cache_directory.__wrapped__()
+        (directory / "code.nbc").touch()
+        os.utime(directory, (i, i))
+    kept = sorted(path.name for path in tmp_path.iterdir())
+    assert kept == [*(f"kernels-version{i}" for i in range(3, 8)), "others"]
+
+
 def test_code_of_another_version_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

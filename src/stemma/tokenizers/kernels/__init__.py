@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -20,6 +22,7 @@ LONG_TEXT = 100_000
 """Bytes of one text (or batch) for which the kernels are loaded, and compiled if need be."""
 
 _FOLDER = Path(__file__).parent
+_VERSIONS_KEPT = 5
 _MUCH_TEXT_CACHED = 1_000_000
 _MUCH_TEXT_UNCACHED = 20_000_000
 
@@ -69,20 +72,31 @@ def _compile(function: F, **options: bool) -> F:
 
 
 def _forgiving(compiled: F) -> F:
-    """Let a damaged file of the cache be made anew, where numba would stop with an error."""
+    """Let the cache on disk fail without harm, where numba would stop with an error.
+
+    A damaged file is made anew; what cannot be written (the disk is full, the directory gone) lives
+    as long as the process.
+    """
     kept = getattr(compiled, "_cache", None)
     load = getattr(kept, "load_overload", None)
-    if kept is None or load is None:
+    save = getattr(kept, "save_overload", None)
+    if kept is None or load is None or save is None:
         return compiled
 
     def load_overload(signature: Any, target: Any) -> Any:
         try:
             return load(signature, target)
         except Exception:  # whatever reading a damaged pickle can raise
-            kept.flush()
+            with suppress(OSError):
+                kept.flush()
             return None
 
+    def save_overload(signature: Any, data: Any) -> None:
+        with suppress(OSError):
+            save(signature, data)
+
     kept.load_overload = load_overload
+    kept.save_overload = save_overload
     return compiled
 
 
@@ -120,7 +134,9 @@ def cache_directory() -> Path | None:
     for base in bases:
         directory = base / f"kernels-{_source_hash()}"
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            if not directory.is_dir():
+                directory.mkdir(parents=True, exist_ok=True)
+                _forget_versions(base)
             probe = directory / f".writable-{os.getpid()}"
             probe.touch()
             probe.unlink()
@@ -128,6 +144,14 @@ def cache_directory() -> Path | None:
             continue
         return directory
     return None
+
+
+def _forget_versions(base: Path) -> None:
+    """Delete what was compiled from other versions, but for the latest few."""
+    with suppress(OSError):
+        versions = sorted(base.glob("kernels-*"), key=lambda path: path.stat().st_mtime)
+        for directory in versions[:-_VERSIONS_KEPT]:
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def _source_hash() -> str:
