@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+import io
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sentencepiece
 import tiktoken
 
 from stemma.tokenizers import Tokenizer, parallel
+from stemma.tokenizers.formats.sentencepiece_model import parse
 
 AWKWARD = [
     "",
@@ -87,3 +90,25 @@ def streamed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
         return [id_ for row in rows for id_ in row.tolist()]
 
     return encode
+
+
+@pytest.fixture(scope="session")
+def charsmap_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[dict[str, str]], bytes]:
+    """A character map with some rules, made by SentencePiece."""
+
+    def make(rules: dict[str, str]) -> bytes:
+        listing = tmp_path_factory.mktemp("rules") / "rules.tsv"
+        codes = [[" ".join(f"{ord(c):X}" for c in text) for text in rule] for rule in rules.items()]
+        listing.write_text("".join(f"{old}\t{new}\n" for old, new in codes))
+        made = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(["any text"]),
+            model_writer=made,
+            vocab_size=12,
+            hard_vocab_limit=False,
+            normalization_rule_tsv=str(listing),
+            minloglevel=9,
+        )
+        return parse(made.getvalue()).settings.charsmap
+
+    return make

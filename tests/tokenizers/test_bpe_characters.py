@@ -377,7 +377,7 @@ def test_what_is_written_opens_elsewhere_and_here(
 def test_a_text_that_comes_in_pieces_is_the_whole(like_llama: CharacterBPE) -> None:
     trained = CharacterBPE.train(["the cat sat on the mat; the cat sat"], 25, allow_fewer=True)
     assert trained._cut("one two three", 9) == 7
-    assert trained._cut("one two", 2) == like_llama._cut("one two", 5) == 0
+    assert trained._cut("one two", 2) == 0
     chunks = ["the ca", "t sat " * 300_000, "on<|endof", "text|>the mat"]
     rows = list(trained.encode_chunks(chunks, allowed_special="all"))
     assert len(rows) > 1

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from stemma.tokenizers import Tokenizer, load_tokenizer, parallel
-from stemma.tokenizers.cutting import last_edge, neighbours
+from stemma.tokenizers.cutting import before_spaces, last_edge, neighbours
+from stemma.tokenizers.formats import huggingface
 from stemma.tokenizers.special import AddedToken
 from stemma.tokenizers.unigram.tokenizer import UnigramTokenizer
 
 Streamed = Callable[..., list[int]]
 
+METASPACE = {"type": "Metaspace", "replacement": "▁"}
+AS_LLAMA = [
+    {"type": "Prepend", "prepend": "▁"},
+    {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+]
+AS_XLM = [
+    {"type": "NFC"},
+    {"type": "Strip", "strip_left": True, "strip_right": True},
+    {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "▁"},
+]
 MODELS = [
     "tokenizers/sentencepiece/botchan_en_unigram_1000.model",
     "tokenizers/sentencepiece/botchan_en_bpe_1000.model",
@@ -26,6 +40,15 @@ MODELS = [
 def n_stretches(tokenizer: Tokenizer, text: str) -> int:
     """Of a text that comes letter by letter, where `streamed` has been asked for."""
     return sum(len(batch) for batch in parallel._batches(tokenizer, text, frozenset(), 1))
+
+
+def read(model: Any, normalizer: Any, pre_tokenizer: Any) -> Tokenizer:
+    """A ``tokenizer.json`` of these parts; a list of steps is a sequence."""
+    steps = {"normalizer": normalizer, "pre_tokenizer": pre_tokenizer}
+    for kind, key in (("normalizer", "normalizers"), ("pre_tokenizer", "pretokenizers")):
+        if isinstance(steps[kind], list):
+            steps[kind] = {"type": "Sequence", key: steps[kind]}
+    return huggingface.read({"model": model, "added_tokens": [], **steps})
 
 
 def test_the_last_edge() -> None:
@@ -43,6 +66,13 @@ def test_the_last_edge() -> None:
     assert neighbours(["abc", "a", "ca"]) == {"ab", "bc", "ca"}
 
 
+def test_places_before_spaces() -> None:
+    text = "one  two\tthree▁four\n" + "x" * 300 + " "
+    assert [*before_spaces(text, len(text))] == [320, 19, 14, 8, 3]
+    assert [*before_spaces(text, 14)] == [14, 8, 3]
+    assert not [*before_spaces(" xx", 3)]
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_real_models_cut_before_most_words(
     model: str, mirror: Callable[[str], Path], streamed: Streamed, awkward: list[str]
@@ -54,6 +84,28 @@ def test_real_models_cut_before_most_words(
         assert streamed(tokenizer, text_, threads=2) == tokenizer.encode(text_).tolist()
 
 
+@pytest.mark.parametrize(
+    ("normalizer", "pre_tokenizer"),
+    [
+        (None, {"type": "WhitespaceSplit"}),
+        (AS_XLM, [{"type": "WhitespaceSplit"}, METASPACE | {"prepend_scheme": "always"}]),
+        (AS_XLM, METASPACE | {"prepend_scheme": "first"}),
+        (AS_LLAMA, None),
+        (None, METASPACE | {"prepend_scheme": "first", "split": False}),
+    ],
+)
+def test_words_are_cut_apart(normalizer: Any, pre_tokenizer: Any) -> None:
+    vocabulary = {token: i for i, token in enumerate(["a", "b", "▁", "▁a"])}
+    model = {"type": "BPE", "vocab": vocabulary, "merges": [["▁", "a"]]}
+    tokenizer = read(model, normalizer, pre_tokenizer)
+    assert tokenizer._cut("ab ab ab ", 5) == 5
+    assert tokenizer._cut("ab ab ab ", 4) == tokenizer._cut("ab ab", 4) == 2
+    assert tokenizer._cut("ababab", 5) == 0
+    whole = read(model | {"ignore_merges": True}, normalizer, pre_tokenizer)
+    in_words = pre_tokenizer is not None and "'split': False" not in str(pre_tokenizer)
+    assert whole._cut("ab ab ab ", 5) == (5 if in_words else 0)
+
+
 def test_added_tokens_begin_a_text_anew(mirror: Callable[[str], Path], streamed: Streamed) -> None:
     pieces = UnigramTokenizer.from_file(mirror(MODELS[0])).pieces
     tokenizer = UnigramTokenizer(pieces, added=[AddedToken("<>", len(pieces), special=False)])
@@ -62,3 +114,67 @@ def test_added_tokens_begin_a_text_anew(mirror: Callable[[str], Path], streamed:
     for allowed in ((), "all"):
         whole = tokenizer.encode(text, allowed_special=allowed).tolist()
         assert streamed(tokenizer, text, allowed_special=allowed) == whole
+
+
+PRE_TOKENIZERS: list[dict[str, Any] | None] = [
+    None,
+    {"type": "WhitespaceSplit"},
+    {"type": "Split", "pattern": {"String": "a"}, "behavior": "MergedWithNext", "invert": False},
+    *(
+        METASPACE | {"prepend_scheme": scheme, "split": split}
+        for scheme in ("first", "always", "never")
+        for split in (True, False)
+    ),
+]
+LETTERS = "▁ab\n日"
+
+
+@st.composite
+def models(draw: st.DrawFn) -> dict[str, Any]:
+    """A BPE on characters, with and without bytes; or a Unigram model."""
+    texts = [*LETTERS, *draw(st.sets(st.text(LETTERS, min_size=2, max_size=3), max_size=8))]
+    names = ["<unk>", *draw(st.permutations(texts))]
+    fallback = draw(st.booleans())
+    if draw(st.booleans()):
+        names += [f"<0x{value:02X}>" for value in range(256)] if fallback else []
+        scores = st.sampled_from([-1.0, -1.1, -2.5, -3.0])
+        vocabulary = [[name, draw(scores)] for name in names]
+        return {"type": "Unigram", "unk_id": 0, "vocab": vocabulary, "byte_fallback": fallback}
+    known = set(names) - set(draw(st.sets(st.sampled_from(LETTERS), max_size=2)))
+    tokens = [name for name in names if name in known]
+    tokens += [f"<0x{value:02X}>" for value in range(256)] if fallback else []
+    merges = [
+        [text[:i], text[i:]]
+        for text in tokens[1:]
+        for i in range(1, len(text))
+        if text[:i] in known and text[i:] in known
+    ]
+    flags = ["fuse_unk", "ignore_merges"]
+    suffix = draw(st.sampled_from([None, None, "b"]))
+    return {
+        "type": "BPE",
+        "vocab": {token: i for i, token in enumerate(tokens)},
+        "merges": draw(st.permutations(merges)),
+        "unk_token": "<unk>",
+        "byte_fallback": fallback,
+        "end_of_word_suffix": suffix,
+        **{flag: draw(st.booleans()) for flag in flags},
+    }
+
+
+@settings(
+    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    models(),
+    st.sampled_from([None, AS_LLAMA, AS_XLM]),
+    st.sampled_from(PRE_TOKENIZERS),
+    st.lists(st.text("▁aabb  \n日x", max_size=30), min_size=4, max_size=12),
+)
+def test_families_of_words(
+    streamed: Streamed, model: Any, normalizer: Any, pre_tokenizer: Any, texts: list[str]
+) -> None:
+    """Whatever is done to a text first, and however it falls into words."""
+    tokenizer = read(model, normalizer, pre_tokenizer)
+    for text in texts:
+        assert streamed(tokenizer, text, threads=2) == tokenizer.encode(text).tolist()

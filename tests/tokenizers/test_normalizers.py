@@ -6,6 +6,7 @@ import base64
 import json
 import random
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -306,3 +307,32 @@ def test_a_long_run_is_soon_done() -> None:
             Replace(" +", "", True),
         ):
             assert normalizer.align(text)[0] == normalizer(text)
+
+
+@pytest.fixture(scope="module")
+def steps(t5_map: bytes, charsmap_of: Callable[[dict[str, str]], bytes]) -> list[Normalizer]:
+    """Those above and more, among them maps that leave out what a cluster has besides."""
+    by_cluster = charsmap_of({"\u0600": "z", "\r": "y", "a": " ", " \u0301": "w"})
+    own = [Precompiled(t5_map), Precompiled(by_cluster), Replace(" {2,}", "▁", True)]
+    return [*(ours for ours, _ in PAIRS.values()), *own, Replace("  ", "b"), Replace("b", "")]
+
+
+def test_a_text_may_be_cut_at_an_edge(steps: list[Normalizer]) -> None:
+    """Both sides are changed one by one, and have at the edge what it said they have."""
+    generator = random.Random(4)
+    found: Counter[Normalizer] = Counter()
+    for _ in range(30_000):
+        chosen = generator.choices(steps, k=generator.choice([1, 1, 2, 3]))
+        normalizer = chosen[0] if len(chosen) == 1 else Sequence(chosen)
+        letters = generator.choice(["a b", "ab `\n\r", " aé\u0301\u0600\n日", "ΑΣ B\t\x01\u200b▁"])
+        text = "".join(generator.choices(letters, k=generator.randint(2, 9)))
+        i, size = generator.randint(1, len(text) - 1), generator.randint(1, 8)
+        sides = normalizer.edge(text[max(i - size, 0) : i], text[i : i + size])
+        if sides is None:
+            continue
+        found[chosen[0]] += 1
+        before, after = normalizer(text[:i]), normalizer.after(text[i - 1], text[i:])
+        assert before + after == normalizer(text), (normalizer, text, i)
+        assert before.endswith(sides[0]), (normalizer, text, i, sides)
+        assert after.startswith(sides[1]), (normalizer, text, i, sides)
+    assert len(found) > 15, found

@@ -236,3 +236,30 @@ def test_long_runs_take_time_in_proportion(text: str) -> None:
 def test_the_empty_text_has_no_words() -> None:
     for name in ("Whitespace", "Metaspace", "Sequence"):
         assert getattr(pre_tokenizers, name)().split("") == []
+
+
+def test_a_text_may_be_cut_at_an_edge() -> None:
+    """Both sides have the words of the whole, but for one that the edge may be within."""
+    generator = random.Random(5)
+    steps = [*map(from_json, STEPS)]
+    found: set[str] = set()
+    for _ in range(60_000):
+        chosen = generator.choices(steps, k=generator.choice([1, 2]))
+        step = chosen[0] if len(chosen) == 1 else Sequence(tuple(chosen))
+        letters = generator.choice(["ab 1▁_\u3000-", "ab-", "a ▁"])
+        text = "".join(generator.choices(letters, k=6))
+        i = generator.randint(1, 5)
+        sides = step.edge(generator.choice([text[i - 1], ""]), text[i])
+        if sides is None:
+            continue
+        found.add(type(chosen[0]).__name__)
+        at_start = generator.random() < 0.5
+        left, right, whole = (
+            [word for word, _, _ in step.split(part, at_start=at_start and part != text[i:])]
+            for part in (text[:i], text[i:], text)
+        )
+        if sides != ("", "") and left + right != whole:
+            assert (left[-1][-1:], right[0][:1]) == (sides[0] or left[-1][-1:], sides[1])
+            left[-1:] = [left[-1] + right.pop(0)]
+        assert left + right == whole, (step, text, i)
+    assert {"Metaspace", "Split", "WhitespaceSplit", "CharDelimiterSplit"} <= found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -30,6 +29,7 @@ from stemma.tokenizers.special import AddedToken
 from stemma.tokenizers.unigram.tokenizer import UnigramTokenizer
 
 Streamed = Callable[..., list[int]]
+CharsmapOf = Callable[[dict[str, str]], bytes]
 FAMILIES = [UnigramTokenizer, SentencePieceBPE]
 BYTES = [Piece(byte_piece(value), 0.0, Kind.BYTE) for value in range(256)]
 SPECIAL = [
@@ -45,30 +45,10 @@ RULES = {"ab": "x", "b a": "b", "½ ": "", "x": " ", "①": "", " é": " x", "ca
 """Rules that reach over spaces, leave characters out, and make spaces."""
 
 
-def charsmap_of(rules: dict[str, str], folder: Path) -> bytes:
-    """A character map with these rules, made by the library."""
-    codes = [[" ".join(f"{ord(c):X}" for c in text) for text in rule] for rule in rules.items()]
-    listing = folder / "rules.tsv"
-    listing.write_text("".join(f"{old}\t{new}\n" for old, new in codes))
-    made = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(["any text"]),
-        model_writer=made,
-        vocab_size=12,
-        hard_vocab_limit=False,
-        normalization_rule_tsv=str(listing),
-        minloglevel=9,
-    )
-    return parse(made.getvalue()).settings.charsmap
-
-
 @pytest.fixture(scope="module")
-def charsmaps(
-    mirror: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
-) -> list[bytes]:
+def charsmaps(mirror: Callable[[str], Path], charsmap_of: CharsmapOf) -> list[bytes]:
     model = mirror("tokenizers/sentencepiece/botchan_en_unigram_1000.model")
-    made = charsmap_of(RULES, tmp_path_factory.mktemp("rules"))
-    return [b"", parse(model.read_bytes()).settings.charsmap, made]
+    return [b"", parse(model.read_bytes()).settings.charsmap, charsmap_of(RULES)]
 
 
 def library(tokenizer: SentencePieceTokenizer) -> sentencepiece.SentencePieceProcessor:
@@ -242,9 +222,11 @@ def test_user_defined_pieces_are_found_everywhere(family: type[SentencePieceToke
     assert tokenizer.encode("fox").tolist() == [3]
 
 
-def test_user_defined_pieces_are_found_in_a_stream(tmp_path: Path, streamed: Streamed) -> None:
+def test_user_defined_pieces_are_found_in_a_stream(
+    charsmap_of: CharsmapOf, streamed: Streamed
+) -> None:
     """They keep what would be rewritten: ``x`` in itself, and ``bc`` where it follows ``a``."""
-    charsmap = charsmap_of({"x": " ", "bc": "d"}, tmp_path)
+    charsmap = charsmap_of({"x": " ", "bc": "d"})
     learned = [Piece("▁", -1.0), Piece("a", -1.0), Piece("b", -1.0), Piece("ax", 5.0)]
     for user_defined, text in (("x", "aaax aaax bax"), ("a b", "ba bc aa bca a bc")):
         pieces = [*SPECIAL, *learned, Piece(user_defined, 0.0, Kind.USER_DEFINED)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator
 from operator import add
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -11,6 +12,8 @@ B = TypeVar("B")
 
 _LOOKED_AT = 256
 """Characters among which the last place for a cut is looked for at once."""
+
+_BEFORE_SPACE = re.compile(r"(?<=\S)[ \n\t▁]")
 
 
 class Stretch(NamedTuple):
@@ -51,6 +54,15 @@ def last_edge(text: str, before: int, is_edge: Callable[[str], bool]) -> int:
             return start + found + 1
         before = start
     return 0
+
+
+def before_spaces(text: str, before: int) -> Iterator[int]:
+    """The places up to ``before``, from there back, between a visible character and a space."""
+    while before > 0:
+        start = max(before - _LOOKED_AT, 0)
+        found = _BEFORE_SPACE.finditer(text[start : before + 1])
+        yield from [start + match.start() for match in found][::-1]
+        before = start
 
 
 def neighbours(texts: Iterable[str]) -> frozenset[str]:

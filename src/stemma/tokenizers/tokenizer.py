@@ -108,8 +108,8 @@ class Tokenizer(ABC):
             add_special_tokens: put the template's special tokens around the ids.
 
         Raises:
-            TokenizerError: if ``text`` holds half a surrogate pair (which no UTF-8 file can hold),
-                if ``allowed_special`` names an unknown token, or if the family cannot spell it.
+            TokenizerError: if ``text`` holds half a surrogate pair, if ``allowed_special`` names an
+                unknown token, or if the family cannot spell it.
         """
         try:
             ids = self._encode_texts([text], allowed_special)[0]
@@ -125,20 +125,23 @@ class Tokenizer(ABC):
         names = self._added.allowed(allowed_special)
         return [self._encode_text(text, names) for text in texts]
 
-    def _encode_text(self, text: str, names: frozenset[str]) -> NDArray[np.int32]:
+    def _encode_text(self, text: str, names: frozenset[str], before: str = "") -> NDArray[np.int32]:
+        """Ids of a text, or of what follows the character ``before`` in a longer one."""
         check_text(text)
         return concatenate(
-            self._encode_normalized(part, names, at_start=start == 0)
+            self._encode_normalized(
+                part, names, "" if start else before, at_start=not (start or before)
+            )
             if isinstance(part, str)
             else [part]
             for part, start, _ in self._added.split(text, names)
         )
 
     def _encode_normalized(
-        self, text: str, names: frozenset[str], *, at_start: bool
+        self, text: str, names: frozenset[str], before: str = "", *, at_start: bool
     ) -> NDArray[np.int32]:
         if self.normalizer is not None:
-            text = self.normalizer(text)
+            text = self.normalizer.after(before, text)
         return concatenate(
             self._encode_part(part, at_start=at_start and start == 0)
             if isinstance(part, str)
@@ -182,8 +185,7 @@ class Tokenizer(ABC):
     ) -> Iterator[NDArray[np.int32]]:
         """The ids of a text that comes in pieces and may be larger than memory.
 
-        Joined, they are ``encode("".join(chunks))``. What has no place where it may be cut (`_cut`)
-        is held as a whole.
+        Joined, they are ``encode("".join(chunks))``. Text that can be cut nowhere is held whole.
 
         Args:
             chunks: the text.
@@ -200,8 +202,7 @@ class Tokenizer(ABC):
     def _cut(self, text: str, before: int) -> int:
         """The last place up to ``before`` where a text without added tokens may be cut.
 
-        The ids of the two stretches, joined, must be those of the whole. 0 if no such place is
-        known.
+        The ids of both stretches, joined, must be those of the whole. 0 if no place is known.
         """
         return 0
 

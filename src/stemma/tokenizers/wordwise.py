@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from stemma.tokenizers.cutting import Stretch, before_spaces
 from stemma.tokenizers.rows import Spans
 from stemma.tokenizers.special import AddedToken
 from stemma.tokenizers.tokenizer import Tokenizer
@@ -17,6 +18,9 @@ from stemma.tokenizers.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from stemma.tokenizers.steps.normalizers import Normalizer
     from stemma.tokenizers.steps.template import Template
+
+LOOKED_AT = 8
+"""Characters on each side of a place that tell whether a text may be cut there."""
 
 CACHED_WORDS = 1 << 17
 LONG_WORD = 64
@@ -38,6 +42,9 @@ class PreTokenizer(Protocol):
 
     def split(self, text: str, *, at_start: bool) -> list[Word]:
         """The words of ``text`` in order; ``at_start`` says that nothing precedes the text."""
+
+    def edge(self, before: str, after: str) -> tuple[str, str] | None:
+        """See `steps.pre_tokenizers.PreTokenizer.edge`."""
 
 
 class Decoder(Protocol):
@@ -95,6 +102,23 @@ class WordwiseTokenizer(Tokenizer):
         for word, _, _ in self.pre_tokenizer.split(text, at_start=at_start):
             ids += self._cached(word)
         return ids
+
+    def _cut(self, text: str, before: int) -> int:
+        """Before a space, where that is certain to change no word, or to change no word's ids."""
+        for place in before_spaces(text, before):
+            sides = text[max(place - LOOKED_AT, 0) : place], text[place : place + LOOKED_AT]
+            changed = sides if self.normalizer is None else self.normalizer.edge(*sides)
+            inner = changed and self.pre_tokenizer.edge(changed[0][-1:], changed[1][0])
+            if inner and (inner == ("", "") or self._apart(*inner)):
+                return place
+        return 0
+
+    def _apart(self, before: str, after: str) -> bool:
+        """Whether the ids of a word are those of its parts, cut between two such characters."""
+        return False
+
+    def _encode_stretch(self, stretch: Stretch, names: frozenset[str]) -> NDArray[np.int32]:
+        return self._encode_text(stretch.text, names, stretch.before)
 
     def _cached(self, word: str) -> list[int]:
         found = self._cache.get(word)

@@ -79,13 +79,13 @@ class SymbolTable:
             pass
         spelled: dict[str, list[int]] = {}
         for symbol in {*symbols}:
-            ids = self._alone(symbol)
+            ids = self.alone(symbol)
             if ids is None:
                 return [id_ for id_, _ in self.sized(word)]
             spelled[symbol] = ids
         return [*chain.from_iterable(map(spelled.__getitem__, symbols))]
 
-    def _alone(self, symbol: str) -> list[int] | None:
+    def alone(self, symbol: str) -> list[int] | None:
         """The ids of a symbol, whatever stands beside it; None if it is unknown."""
         if symbol in self._ids:
             return [self._ids[symbol]]
@@ -126,7 +126,7 @@ class SymbolTable:
 
     def _bytes_of(self, symbol: str, size: int, *, first: bool) -> list[tuple[int, int]] | None:
         """A symbol spelled by its bytes; those of marks stand for nothing."""
-        ids = self._alone(symbol)
+        ids = self.alone(symbol)
         if ids is None:
             return None
         n_before = 0 if first else len(self._marks.prefix.encode())

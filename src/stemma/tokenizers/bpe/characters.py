@@ -203,14 +203,15 @@ class CharacterBPE(WordwiseTokenizer):
                 lengths.append(size)
         return lengths
 
-    def _cut(self, text: str, before: int) -> int:
-        """Before a space, if spaces do nothing but separate words."""
-        separates = isinstance(
-            self.pre_tokenizer,
-            pre_tokenizers.WhitespaceSplit | pre_tokenizers.BertPreTokenizer,
-        )
-        known = separates and self.normalizer is None
-        return max(text.rfind(" ", 0, before + 1), 0) if known else 0
+    def _apart(self, before: str, after: str) -> bool:
+        """If both are symbols wherever they stand, and no merge reaches from one to the other."""
+        rules = self.rules
+        if rules.ignore_merges or rules.end_of_word_suffix or rules.continuing_subword_prefix:
+            return False
+        left, right = self._symbols.alone(before), self._symbols.alone(after)
+        if not left or not right:
+            return False
+        return not self._merger.joinable(left[-1], right[0])
 
     def to_json(self) -> dict[str, Any]:
         """A BPE model with what stands around it."""

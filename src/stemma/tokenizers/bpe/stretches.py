@@ -59,6 +59,10 @@ class StretchMerger:
             merged += self._merge_stretch(ids[start:end])
         return merged
 
+    def joinable(self, left: int, right: int) -> bool:
+        """Whether two symbols stand side by side in some token."""
+        return (left << 32 | right) in self._joinable_pairs
+
     def _edges(self, ids: Sequence[int]) -> list[int]:
         """The ends of a row, and between them the places that no merge reaches over."""
         row = np.array(ids, np.int64)
@@ -82,7 +86,11 @@ class StretchMerger:
 
     @cached_property
     def _joinable(self) -> NDArray[np.int64]:
-        """Pairs of symbols that stand side by side in some token, each as one number, sorted.
+        return np.array(sorted(self._joinable_pairs), np.int64)
+
+    @cached_property
+    def _joinable_pairs(self) -> set[int]:
+        """Pairs of symbols that stand side by side in some token, each as one number.
 
         A token's first symbols are those of the left half of each pair that makes it, its last
         those of the right half.
@@ -100,4 +108,4 @@ class StretchMerger:
                     lasts[new] |= lasts[right]
                     changed = True
         pairs = {(a, b) for left, right, _ in merges for a in lasts[left] for b in firsts[right]}
-        return np.array(sorted(a << 32 | b for a, b in pairs), np.int64)
+        return {a << 32 | b for a, b in pairs}

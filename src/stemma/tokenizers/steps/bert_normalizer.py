@@ -9,7 +9,7 @@ from functools import cache, cached_property
 from typing import Any
 
 from stemma.tokenizers.steps.alignment import Alignment, Edit
-from stemma.tokenizers.steps.normalizer import Editing, Normalizer, Sequence
+from stemma.tokenizers.steps.normalizer import ByCharacter, Editing, Normalizer, Sequence
 from stemma.tokenizers.steps.unicode_normalizers import NFD, Lowercase, removed
 from stemma.tokenizers.unicode import classes
 from stemma.tokenizers.unicode.properties import one_of, ranges, with_property
@@ -39,6 +39,10 @@ class BertNormalizer(Normalizer):
     def _change(self, text: str) -> str:
         return self._steps(text)
 
+    def _sides(self, left: str, right: str) -> tuple[str, str] | None:
+        """See there."""
+        return self._steps._sides(left, right)
+
     def _align(self, text: str) -> tuple[str, Alignment]:
         return self._steps.align(text)
 
@@ -55,7 +59,7 @@ class BertNormalizer(Normalizer):
         return asdict(self)
 
 
-class _CleanText(Editing):
+class _CleanText(ByCharacter, Editing):
     """Without control characters and U+FFFD; one space for each white space."""
 
     def _edits(self, text: str) -> Iterator[Edit]:
@@ -63,7 +67,7 @@ class _CleanText(Editing):
             yield *match.span(), " " if match.lastgroup else ""
 
 
-class _SpaceOutChinese(Editing):
+class _SpaceOutChinese(ByCharacter, Editing):
     """A space before and after each Chinese character."""
 
     def _edits(self, text: str) -> Iterator[Edit]:
@@ -72,7 +76,7 @@ class _SpaceOutChinese(Editing):
             yield match.end(), match.end(), " "
 
 
-class _StripNonspacing(Editing):
+class _StripNonspacing(ByCharacter, Editing):
     """Without the marks that take no space of their own."""
 
     def _edits(self, text: str) -> Iterator[Edit]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ from stemma.tokenizers.steps.alignment import (
     through,
     unchanged,
 )
+from stemma.tokenizers.unicode.graphemes import boundaries
+
+_ASCII = re.compile(r"\A[\0-\x7f]*")
+_ASCII_END = re.compile(r"[\0-\x7f]*\Z")
 
 
 class Normalizer(ABC):
@@ -23,6 +28,28 @@ class Normalizer(ABC):
     def __call__(self, text: str) -> str:
         """The changed text."""
         return self._change(text)
+
+    def after(self, before: str, text: str) -> str:
+        """The changed text where it stands behind ``before``, at an `edge`, in a longer one."""
+        return self(before + text)[len(self(before)) :] if before else self(text)
+
+    def edge(self, left: str, right: str) -> tuple[str, str] | None:
+        """What stands on both sides of a place in the changed text: as much of it as is certain.
+
+        None if it is not certain that the two sides can be changed one by one, with no more than
+        the last character of the left one before the right one (`after`).
+
+        Args:
+            left: some characters before the place; the text may begin further on.
+            right: some characters behind it.
+        """
+        sides = self._sides(left, right)
+        # What the last character becomes has to stand for all that precedes the place.
+        return sides if sides is not None and sides[1] and self(left[-1]) else None
+
+    def _sides(self, left: str, right: str) -> tuple[str, str] | None:
+        """`edge`; what precedes the place becomes something, but it may be unknown: empty."""
+        return None
 
     def align(self, text: str) -> tuple[str, Alignment]:
         """The changed text, and for each of its characters the characters ``start:end`` of
@@ -45,6 +72,30 @@ class Normalizer(ABC):
     def _settings(self) -> dict[str, Any]:
         """What ``tokenizer.json`` writes beside the name."""
         return {}
+
+
+class ByCharacter(Normalizer):
+    """A normaliser that changes each character by itself."""
+
+    def _sides(self, left: str, right: str) -> tuple[str, str] | None:
+        """Each side by itself."""
+        return self(left), self(right)
+
+
+class ByCluster(Normalizer):
+    """A normaliser that changes a character together with the marks behind it."""
+
+    def _sides(self, left: str, right: str) -> tuple[str, str] | None:
+        """Before an ASCII character, if no cluster holds it and the one before.
+
+        Certain is what stands between ASCII characters, where no mark is.
+        """
+        ascii_left, ascii_right = _ASCII_END.findall(left)[0], _ASCII.findall(right)[0]
+        if not ascii_right.endswith("\n"):  # to which nothing is ever joined
+            ascii_right = ascii_right[:-1]
+        if not left or not ascii_right or next(boundaries(left[-1] + right[0])) != 1:
+            return None
+        return self(ascii_left[1:].lstrip("\n")), self(ascii_right)
 
 
 class Editing(Normalizer):
@@ -78,6 +129,13 @@ class Sequence(Normalizer):
         for step in self.normalizers:
             text = step(text)
         return text
+
+    def _sides(self, left: str, right: str) -> tuple[str, str] | None:
+        """What all the steps leave."""
+        sides: tuple[str, str] | None = left, right
+        for step in self.normalizers:
+            sides = step._sides(*sides) if sides else None
+        return sides
 
     def _align(self, text: str) -> tuple[str, Alignment]:
         given, alignment = text, unchanged(0, len(text))

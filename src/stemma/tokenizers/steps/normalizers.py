@@ -21,7 +21,13 @@ from stemma.tokenizers.json_fields import Fields
 from stemma.tokenizers.steps.alignment import Edit
 from stemma.tokenizers.steps.bert_normalizer import BertNormalizer
 from stemma.tokenizers.steps.charsmap import CharsMap
-from stemma.tokenizers.steps.normalizer import Editing, Normalizer, Sequence
+from stemma.tokenizers.steps.normalizer import (
+    ByCharacter,
+    ByCluster,
+    Editing,
+    Normalizer,
+    Sequence,
+)
 from stemma.tokenizers.steps.oniguruma import compile_regex
 from stemma.tokenizers.steps.unicode_normalizers import (
     NFC,
@@ -52,6 +58,9 @@ __all__ = [
     "from_json",
 ]
 
+_SPACES = " {2,}"
+"""Several spaces as a regular expression."""
+
 _NMT = re.compile(
     "[\x01-\x08\x0b\x0e-\x1f\x7f\x8f\x9f]+"
     "|(?P<space>[\t\n\f\r\u1680\u200b-\u200f\u2028\u2029\u2581\ufeff\ufffd])"
@@ -69,6 +78,13 @@ class Strip(Editing):
 
     left: bool = True
     right: bool = True
+
+    def _sides(self, left: str, right: str) -> tuple[str, str] | None:
+        """Behind a visible character; white space may be that of the text's ends."""
+        space = _white_space()
+        if left[-1:] in space:
+            return None
+        return left.lstrip(space), right.rstrip(space)
 
     def _edits(self, text: str) -> Iterator[Edit]:
         space = _white_space()
@@ -98,6 +114,10 @@ class Prepend(Editing):
 
     def __post_init__(self) -> None:
         check_text(self.prepend)
+
+    def _sides(self, left: str, right: str) -> tuple[str, str] | None:
+        """Anywhere: what is put before the text is far away."""
+        return left, right
 
     def _edits(self, text: str) -> Iterator[Edit]:
         if text:
@@ -131,6 +151,19 @@ class Replace(Editing):
         if self.is_regex:
             compile_regex(self.pattern)
 
+    def _sides(self, left: str, right: str) -> tuple[str, str] | None:
+        """Where the pattern is one character, or none of its characters is near.
+
+        Of regular expressions the one that SentencePiece's models come with is known.
+        """
+        if self.is_regex:
+            apart = self.pattern == _SPACES and left[-1:] not in ("", " ")
+            return (self(left.lstrip(" ")), self(right.rstrip(" "))) if apart else None
+        if len(self.pattern) == 1:
+            return self(left), self(right)
+        near = left and self.pattern and {*self.pattern} & {*left, *right}
+        return (left, right) if near == set() else None
+
     def _change(self, text: str) -> str:
         if self.is_regex:
             return super()._change(text)
@@ -153,7 +186,7 @@ class Replace(Editing):
 
 
 @dataclass(frozen=True)
-class Nmt(Editing):
+class Nmt(ByCharacter, Editing):
     """Without control characters, and with a space for each special kind of white space.
 
     A part of the rule that SentencePiece calls ``nmt_nfkc``.
@@ -165,7 +198,7 @@ class Nmt(Editing):
 
 
 @dataclass(frozen=True)
-class Precompiled(Editing):
+class Precompiled(ByCluster, Editing):
     """SentencePiece's character map, as Hugging Face applies it (see `steps.charsmap`).
 
     Args:

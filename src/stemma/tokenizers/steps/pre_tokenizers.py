@@ -25,6 +25,9 @@ from stemma.tokenizers.steps.pre_tokenizer_classes import (
 from stemma.tokenizers.steps.separators import BEHAVIORS, Behavior, Piece, Span, pieces
 from stemma.tokenizers.wordwise import Word
 
+CUT = "", ""
+"""What stands within a word beside a place where words end: nothing."""
+
 PrependScheme = Literal["first", "never", "always"]
 
 
@@ -39,6 +42,18 @@ class PreTokenizer(ABC):
             at_start: nothing precedes the text.
         """
         return self._cut(Word(text, 0, len(text)), at_start=at_start) if text else []
+
+    def edge(self, before: str, after: str) -> tuple[str, str] | None:
+        """The two characters of a word between which a place may be; two empty ones if none is.
+
+        None if it is not certain that the words on both sides are the same if the text is cut at
+        the place, and continued as one that something precedes.
+
+        Args:
+            before: the character before the place; empty if it is not known.
+            after: the character behind it.
+        """
+        return None
 
     def to_json(self) -> dict[str, Any]:
         """The step as ``tokenizer.json`` writes it."""
@@ -64,8 +79,16 @@ class _Matching(PreTokenizer):
         """What a word is."""
 
 
+class _Visible(_Matching):
+    """A pattern that no white space matches."""
+
+    def edge(self, before: str, after: str) -> tuple[str, str] | None:
+        """Beside white space."""
+        return CUT if _compile(f"[{spaces()}]").search(before + after) else None
+
+
 @dataclass(frozen=True)
-class Whitespace(_Matching):
+class Whitespace(_Visible):
     """Runs of letters, digits and underscores; runs of other visible characters."""
 
     def _pattern(self) -> re.Pattern[str]:
@@ -73,7 +96,7 @@ class Whitespace(_Matching):
 
 
 @dataclass(frozen=True)
-class WhitespaceSplit(_Matching):
+class WhitespaceSplit(_Visible):
     """What white space separates."""
 
     def _pattern(self) -> re.Pattern[str]:
@@ -81,7 +104,7 @@ class WhitespaceSplit(_Matching):
 
 
 @dataclass(frozen=True)
-class BertPreTokenizer(_Matching):
+class BertPreTokenizer(_Visible):
     """What white space separates, and every mark of punctuation by itself."""
 
     def _pattern(self) -> re.Pattern[str]:
@@ -97,6 +120,10 @@ class CharDelimiterSplit(_Matching):
     """
 
     delimiter: str
+
+    def edge(self, before: str, after: str) -> tuple[str, str] | None:
+        """Beside the delimiter."""
+        return CUT if self.delimiter in (before, after) else None
 
     def _pattern(self) -> re.Pattern[str]:
         return _compile(f"[^{re.escape(self.delimiter)}]+")
@@ -174,6 +201,10 @@ class Split(_Separating):
     behavior: Behavior
     invert: bool = False
 
+    def edge(self, before: str, after: str) -> tuple[str, str] | None:
+        """Anywhere, if one character separates."""
+        return (before, after) if len(self.pattern) == 1 and not self.is_regex else None
+
     def _pieces(self, text: str) -> list[Piece]:
         regex = compile_regex(self.pattern) if self.is_regex else _compile(re.escape(self.pattern))
         found = pieces(text, regex)
@@ -201,6 +232,14 @@ class Metaspace(PreTokenizer):
     replacement: str = "▁"
     prepend_scheme: PrependScheme = "always"
     split_words: bool = True
+
+    def edge(self, before: str, after: str) -> tuple[str, str] | None:
+        """Before a space: nothing is put before it."""
+        if after not in (" ", self.replacement):
+            return None
+        return (
+            CUT if self.split_words else (before.replace(" ", self.replacement), self.replacement)
+        )
 
     def _cut(self, word: Word, *, at_start: bool) -> list[Word]:
         text = word.text.replace(" ", self.replacement)
@@ -233,6 +272,15 @@ class Sequence(PreTokenizer):
     """
 
     steps: tuple[PreTokenizer, ...] = ()
+
+    def edge(self, before: str, after: str) -> tuple[str, str] | None:
+        """Where the first step cuts that does not leave both sides in one word."""
+        sides: tuple[str, str] | None = before, after
+        for step in self.steps:
+            if sides is None or sides == CUT:
+                break
+            sides = step.edge(*sides)
+        return sides
 
     def _cut(self, word: Word, *, at_start: bool) -> list[Word]:
         words = [word]

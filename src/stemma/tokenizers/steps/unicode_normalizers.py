@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import cache
 
 from stemma.tokenizers.steps.alignment import Alignment, Edit
-from stemma.tokenizers.steps.normalizer import Editing, Normalizer
+from stemma.tokenizers.steps.normalizer import ByCharacter, ByCluster, Editing
 from stemma.tokenizers.unicode import case, normalization
 from stemma.tokenizers.unicode.properties import with_property
 
 
-class _Form(Normalizer):
+class _Form(ByCluster):
     """A normal form of Unicode, named like the class."""
 
     def _change(self, text: str) -> str:
@@ -48,7 +48,7 @@ class NFKD(_Form):
 
 
 @dataclass(frozen=True)
-class Lowercase(Normalizer):
+class Lowercase(ByCharacter):
     """Small letters."""
 
     def _change(self, text: str) -> str:
@@ -59,7 +59,7 @@ class Lowercase(Normalizer):
 
 
 @dataclass(frozen=True)
-class StripAccents(Editing):
+class StripAccents(ByCharacter, Editing):
     """Without combining marks; decompose (`NFD`) first."""
 
     def _edits(self, text: str) -> Iterator[Edit]:

@@ -220,7 +220,9 @@ class WordPiece(WordwiseTokenizer):
 
     def _cut(self, text: str, before: int) -> int:
         """Before a space: no step of BERT's looks over it."""
-        return max(text.rfind(" ", 0, before + 1), 0) if self._as_bert else 0
+        if self._as_bert:
+            return max(text.rfind(" ", 0, before + 1), 0)
+        return super()._cut(text, before)
 
     @cached_property
     def _as_bert(self) -> bool:
@@ -250,11 +252,11 @@ class WordPiece(WordwiseTokenizer):
         return self._compiled if kernels.worth(n_characters) else None
 
     def _encode_normalized(
-        self, text: str, names: frozenset[str], *, at_start: bool
+        self, text: str, names: frozenset[str], before: str = "", *, at_start: bool
     ) -> NDArray[np.int32]:
         fast = self._fast(len(text), names)
         if fast is None:
-            return super()._encode_normalized(text, names, at_start=at_start)
+            return super()._encode_normalized(text, names, before, at_start=at_start)
         return fast.encode(text.encode())
 
     def _encode_texts(
