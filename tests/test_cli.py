@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from importlib import import_module
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 import typer
 
 from stemma.cli import COMMANDS, main
+from stemma.errors import TokenizerError
+from stemma.tokenizers import kernels
 
 HELP_PATHS = [
     [],
@@ -126,3 +129,23 @@ def test_a_failed_start_leaves_the_run_that_it_was_to_replace(tmp_path: Path) ->
         main(["quickstart", "--text", str(text), "--output", str(output), "--overwrite", "-q"])
     assert (output / "precious.txt").read_text(encoding="utf-8") == "weeks of work"
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_warnings_and_long_waits_are_plain_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def find(_: str) -> None:
+        warnings.warn("something is odd", stacklevel=1)
+        kernels._announce()
+        raise TokenizerError("stop")
+
+    monkeypatch.setattr("stemma.tokenizers.commands._find", find)
+    shown = warnings.showwarning
+    with pytest.raises(SystemExit):
+        main(["tokenizer", "encode", "a"])
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: something is odd",
+        "compiling the tokenizers' kernels: about 20 seconds, and only this once",
+        "error: stop",
+    ]
+    assert warnings.showwarning is shown

@@ -7,6 +7,7 @@ imported, so that ``stemma --help`` answers at once and no command pays for anot
 from __future__ import annotations
 
 import sys
+import warnings
 from importlib import import_module
 from typing import NamedTuple
 
@@ -96,6 +97,18 @@ def _named_only() -> None:
     """Stand for a command whose module has not been imported."""
 
 
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """A warning as a line for users, without the place in the code that gave it."""
+    typer.secho(f"warning: {message}", fg=typer.colors.YELLOW, err=True)
+
+
+def _announce_compiling() -> None:
+    from stemma.tokenizers import kernels
+
+    note = "compiling the tokenizers' kernels: about 20 seconds, and only this once"
+    kernels.before_compiling[:] = [lambda: typer.echo(note, err=True)]
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a `StemmaError` becomes one message and exit status 1."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -106,7 +119,11 @@ def main(arguments: list[str] | None = None) -> None:
         app(arguments)
         return
     try:
-        app(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            if wanted:
+                _announce_compiling()
+            app(arguments)
     except (StemmaError, OSError) as error:
         typer.secho("error: ", fg=typer.colors.RED, bold=True, err=True, nl=False)
         typer.echo(str(error), err=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import warnings
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers import ByteLevelBPE, Tokenizer, gpt2, load_tokenizer
+from stemma.tokenizers import BasicBPE, ByteLevelBPE, Tokenizer, gpt2, load_tokenizer
 from stemma.tokenizers.commands import app
 from stemma.tokenizers.named import find_tokenizer, find_tokenizers
 from stemma.tokenizers.training import FAMILIES, Bars, Lines, text_files, train_family
@@ -106,11 +107,40 @@ def test_folders(tmp_path: Path) -> None:
     for name in ("b.txt", "a/c.md", "a/d.bin", ".hidden/e.txt", "a/.f.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
+    for name in ("a/g.TXT.gz", "a/h.bin.gz", "a/i.gz"):
+        (tmp_path / name).write_bytes(b"x")
     found = [str(path.relative_to(tmp_path)) for path in text_files([tmp_path])]
-    assert found == ["a/c.md", "b.txt"]
+    assert found == ["a/c.md", "a/g.TXT.gz", "b.txt"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(TokenizerError, match=r"(?s)no text files.*\.txt"):
         text_files([tmp_path / "empty"])
+
+
+def test_training_reads_packed_files_and_standard_input(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(TEXT, newline="")
+    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(TEXT.encode()))
+
+    def trained(name: str, *sources: str, stdin: bytes | str = "") -> tuple[bytes, str]:
+        given = [part for source in sources for part in ("-i", source)]
+        said = run("train", *given, "--vocab-size", "280", "-o", str(tmp_path / name), stdin=stdin)
+        return (tmp_path / name / "tokenizer.json").read_bytes(), said.splitlines()[1]
+
+    plain = trained("plain", str(tmp_path / "a.txt"))
+    assert f"on the first {len(TEXT) / 1e6:.2f} MB of the input" in plain[1]
+    assert trained("packed", str(tmp_path / "b.txt.gz")) == plain
+    assert trained("piped", "-", stdin=TEXT) == plain
+    both = trained("both", str(tmp_path / "a.txt"), str(tmp_path / "b.txt.gz"))
+    assert trained("folder", str(tmp_path)) == both
+    assert both == trained("two", str(tmp_path / "a.txt"), "-", stdin=TEXT)
+    with pytest.raises(TokenizerError, match="standard input: is not UTF-8: byte 0xff at offset 1"):
+        trained("no", "-", stdin=b"a\xff")
+    with pytest.raises(TokenizerError, match=r"standard input \(-\) is named twice"):
+        trained("no", "-", "-")
+    packed = (tmp_path / "b.txt.gz").read_bytes()
+    for damaged in (b"text", packed[:-9], packed[:30] + b"xxxx" + packed[34:]):
+        (tmp_path / "c.gz").write_bytes(damaged)
+        with pytest.raises(TokenizerError, match=r"c\.gz: cannot be read"):
+            trained("no", str(tmp_path / "c.gz"))
 
 
 def test_progress_in_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,6 +155,27 @@ def test_progress_in_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines[0].startswith("reading text: 0 MB, ")
     assert lines[-1] == "learning: 2,000 of 2,000 tokens, 0 s left"
     assert 4 <= len(lines) <= 16
+
+
+def test_progress_where_the_size_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter(range(0, 10_000, 3))
+    monkeypatch.setattr("stemma.tokenizers.training.time.monotonic", lambda: float(next(now)))
+    file = StringIO()
+    with Lines(Console(file=file, width=200), 0) as progress:
+        assert len(list(progress.reading(["x" * 1_000_000] * 10))) == 10
+    lines = file.getvalue().splitlines()
+    assert lines == [f"reading text: {n} MB" for n in (2, 4, 6, 8, 10)]
+    file = StringIO()
+    with Bars(Console(file=file, force_terminal=True, width=120), 0) as bars:
+        assert list(bars.reading(["x"] * 5)) == ["x"] * 5
+        bars.learning(20, 20)
+    assert "20 of 20 tokens" in file.getvalue()
+
+
+def test_training_on_bytes_says_how_far_it_is() -> None:
+    said: list[tuple[int, int]] = []
+    BasicBPE.train([TEXT], 262, progress=lambda *counts: said.append(counts))
+    assert said == [(n, 5) for n in range(1, 6)]
 
 
 def test_progress_on_a_terminal() -> None:
@@ -143,8 +194,9 @@ def test_progress_on_a_terminal() -> None:
 def test_a_library_call_shows_progress(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(TEXT)
     console = Console(file=StringIO(), force_terminal=True, width=120)
-    tokenizer = train_family("bpe", [tmp_path], 280, console)
+    tokenizer, head = train_family("bpe", [tmp_path], 280, console)
     assert isinstance(tokenizer, Tokenizer)
+    assert head == [TEXT]
     assert "of 23 tokens" in console.file.getvalue()  # type: ignore[attr-defined]
 
 

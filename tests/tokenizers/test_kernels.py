@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,25 @@ def test_much_short_text_loads_them(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(kernels.worth(50_000) for _ in range(300))
     monkeypatch.setattr(kernels, "cached", lambda: True)
     assert kernels.worth(50_000)
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_compiling_is_announced_where_the_code_is_not_on_disk(
+    writable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "little_kernel.py").write_text("def twice(x):\n    return 2 * x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "little_kernel", raising=False)
+    monkeypatch.setattr(kernels, "cache_directory", lambda: tmp_path)
+    if not writable:
+        monkeypatch.setattr("numba.core.caching.FunctionCache.__init__", _no_place)
+    twice = import_module("little_kernel").twice
+    for again in (False, True):
+        said: list[str] = []
+        monkeypatch.setattr(kernels, "before_compiling", [lambda said=said: said.append("now")])
+        assert kernels.kernel(twice)(21) == 42
+        assert said == (["now"] if not again or not writable else [])
+
+
+def _no_place(*_: object) -> None:
+    raise RuntimeError("cannot cache function: no locator available")

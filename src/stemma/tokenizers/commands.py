@@ -35,7 +35,12 @@ def train(
     *,
     inputs: Annotated[
         list[Path],
-        typer.Option("--input", "-i", help="A UTF-8 text file or a folder of them; repeatable."),
+        typer.Option(
+            "--input",
+            "-i",
+            help="A UTF-8 text file (or .gz), a folder of them, or - for standard input; "
+            "repeatable.",
+        ),
     ],
     vocab_size: Annotated[int, typer.Option(help="Tokens in all, special ones included.")],
     output: Annotated[
@@ -68,7 +73,7 @@ def train(
             where=str(output),
             cure="Choose another --output, or remove that one first.",
         )
-    tokenizer = train_family(
+    tokenizer, head = train_family(
         family,
         inputs,
         vocab_size,
@@ -80,7 +85,7 @@ def train(
     merges = getattr(tokenizer, "merges", None)
     learned = "" if merges is None else f", {len(merges):,} merges"
     typer.echo(f"{output}: {tokenizer.vocab_size:,} tokens{learned}")
-    typer.echo(described(tokenizer, inputs))
+    typer.echo(described(tokenizer, head))
     typer.echo(f'Look at it: stemma tokenizer show "Some text." --tokenizer {output}')
 
 

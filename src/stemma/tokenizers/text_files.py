@@ -5,12 +5,18 @@ from __future__ import annotations
 import codecs
 import io
 import re
+import sys
+import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from stemma.errors import TokenizerError
 
 CHUNK_BYTES = 1 << 22
+STANDARD_INPUT = Path("-")
+_GZIP = ".gz"
 _EDGE = re.compile(r"[^\W\d_] [^\W\d_]|\n[^\W_]")
 """What stands around such a place, read backwards."""
 
@@ -18,7 +24,8 @@ _EDGE = re.compile(r"[^\W\d_] [^\W\d_]|\n[^\W_]")
 def read_chunks(paths: Iterable[Path], chunk_bytes: int = CHUNK_BYTES) -> Iterator[str]:
     """The text of UTF-8 files in pieces, cut after a letter before a space or a newline.
 
-    A digit before a newline will do as well.
+    A digit before a newline will do as well. Of a file that ends with ``.gz`` what is packed in it;
+    ``-`` is standard input.
 
     Every rule of `scan.patterns` ends a word there: the pieces have the words of the whole. A text
     without such a place is one piece.
@@ -37,7 +44,7 @@ def _chunks_of(path: Path, chunk_bytes: int) -> Iterator[str]:
     wanted = 0
     offset = 0
     try:
-        with path.open("rb") as file:
+        with _opened(path) as file:
             while data := file.read(chunk_bytes):
                 pending = len(utf8.getstate()[0])
                 text = utf8.decode(data)
@@ -52,19 +59,49 @@ def _chunks_of(path: Path, chunk_bytes: int) -> Iterator[str]:
                 wanted = 0 if cut else 2 * len(held)  # look again at twice the length
             pending = len(utf8.getstate()[0])
             held += newlines.decode(utf8.decode(b"", final=True), final=True)
-    except OSError as error:
-        raise TokenizerError(
-            f"cannot be read: {error.strerror or error}", where=str(path)
-        ) from None
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise TokenizerError(f"cannot be read: {reason}", where=named(path)) from None
     except UnicodeDecodeError as error:
         raise TokenizerError(
             f"is not UTF-8: byte 0x{error.object[error.start]:02x} "
             f"at offset {offset - pending + error.start}",
-            where=str(path),
+            where=named(path),
             cure="Convert it, e.g. with iconv -t UTF-8.",
         ) from None
     if held:
         yield held
+
+
+def _opened(path: Path) -> AbstractContextManager[Any]:
+    if path == STANDARD_INPUT:
+        return nullcontext(sys.stdin.buffer)
+    if path.suffix.lower() == _GZIP:
+        import gzip
+
+        return gzip.open(path)
+    return path.open("rb")
+
+
+def named(path: Path) -> str:
+    """A file as messages call it."""
+    return "standard input" if path == STANDARD_INPUT else str(path)
+
+
+def without_gzip(path: Path) -> Path:
+    """The name of what is packed in a file."""
+    return path.with_suffix("") if path.suffix.lower() == _GZIP else path
+
+
+def size_of(path: Path) -> int:
+    """Bytes of text in a file, as far as that is known beforehand: 0 for standard input."""
+    if path == STANDARD_INPUT:
+        return 0
+    if path.suffix.lower() != _GZIP:
+        return path.stat().st_size
+    with path.open("rb") as file:  # a packed file ends with the size of what is in it
+        file.seek(max(path.stat().st_size - 4, 0))
+        return int.from_bytes(file.read(), "little")
 
 
 def _last_edge(text: str) -> int:

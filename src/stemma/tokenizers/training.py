@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from inspect import signature
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stemma import tokenizers
 from stemma.errors import TokenizerError
-from stemma.tokenizers.text_files import read_chunks
+from stemma.tokenizers.text_files import STANDARD_INPUT, read_chunks, size_of, without_gzip
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,18 +43,25 @@ FAMILIES = {
 }
 
 
+class Trained(NamedTuple):
+    """A tokenizer, and about the first megabyte of the text that it was trained on."""
+
+    tokenizer: Tokenizer
+    head: Sequence[str]
+
+
 def train_family(
     family: str,
     inputs: Sequence[Path],
     vocab_size: int,
     console: Console,
     **options: Any,
-) -> Tokenizer:
+) -> Trained:
     """Train a tokenizer on files and folders, and show how far it is.
 
     Args:
         family: a name of `FAMILIES`.
-        inputs: UTF-8 files, and folders of them.
+        inputs: UTF-8 files (also packed by gzip), folders of them, and ``-`` for standard input.
         vocab_size: number of tokens.
         console: where progress is shown.
         options: further arguments of the family's ``train``; None is the same as not given.
@@ -76,46 +82,63 @@ def train_family(
         if name not in accepted:
             flag = name.replace("_", "-").removesuffix("s")
             raise TokenizerError(f"the family {family} has no option --{flag}")
-    n_bytes = sum(path.stat().st_size for path in files)
+    n_bytes = 0 if STANDARD_INPUT in files else sum(map(size_of, files))
+    head: list[str] = []
     with shown(console, n_bytes, found.unit) as progress:
         if "progress" in accepted:
             given["progress"] = progress.learning
-        trained: Tokenizer = cls.train(progress.reading(read_chunks(files)), vocab_size, **given)
-    return trained
+        chunks = _keeping(head, read_chunks(files))
+        return Trained(cls.train(progress.reading(chunks), vocab_size, **given), head)
+
+
+def _keeping(head: list[str], chunks: Iterable[str]) -> Iterator[str]:
+    """The chunks; the first of them are put into ``head`` as well."""
+    room = HEAD_BYTES
+    for chunk in chunks:
+        if room > 0:
+            head.append(chunk[:room])
+            room -= len(chunk)
+        yield chunk
 
 
 def text_files(inputs: Sequence[Path]) -> list[Path]:
     """The files meant: of a folder those with the suffix of a text, in the order of their paths.
 
     Raises:
-        TokenizerError: if a path is missing, or a folder has no such file.
+        TokenizerError: if a path is missing, a folder has no such file, or standard input is named
+            twice.
     """
+    if [*inputs].count(STANDARD_INPUT) > 1:
+        raise TokenizerError("standard input (-) is named twice, and can be read only once")
     files: list[Path] = []
     for path in inputs:
+        if path == STANDARD_INPUT:
+            files.append(path)
+            continue
         if not path.exists():
             raise TokenizerError("there is no such file or folder", where=str(path))
         if not path.is_dir():
             files.append(path)
             continue
-        inside = (p for p in sorted(path.rglob("*")) if p.suffix.lower() in TEXT_SUFFIXES)
-        found = [p for p in inside if p.is_file() and not _is_hidden(p.relative_to(path))]
+        inside = (p for p in sorted(path.rglob("*")) if _is_text(p.relative_to(path)))
+        found = [p for p in inside if p.is_file()]
         if not found:
             raise TokenizerError(
                 "no text files in this folder",
                 where=str(path),
-                cure=f"Text files end with one of {', '.join(TEXT_SUFFIXES)}.",
+                cure=f"Text files end with one of {', '.join(TEXT_SUFFIXES)}, or .gz behind it.",
             )
         files += found
     return files
 
 
-def described(tokenizer: Tokenizer, inputs: Sequence[Path]) -> str:
-    """What the tokenizer makes of the first megabyte of the input, in a line."""
+def described(tokenizer: Tokenizer, head: Sequence[str]) -> str:
+    """What the tokenizer makes of the beginning of the input, in a line."""
     from stemma.tokenizers.view.comparison import unknown_id
 
     unknown = unknown_id(tokenizer)
     n_tokens = n_bytes = n_unknown = 0
-    for chunk in islice(read_chunks(text_files(inputs), HEAD_BYTES // 4), 4):
+    for chunk in head:
         try:
             ids = tokenizer.encode(chunk)
         except TokenizerError as error:
@@ -128,8 +151,10 @@ def described(tokenizer: Tokenizer, inputs: Sequence[Path]) -> str:
     return f"{ratio} on the first {n_bytes / 1e6:.2f} MB of the input{lost}"
 
 
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def _is_text(path: Path) -> bool:
+    """Whether a file of a folder is meant, by its name."""
+    hidden = any(part.startswith(".") for part in path.parts)
+    return not hidden and without_gzip(path).suffix.lower() in TEXT_SUFFIXES
 
 
 def shown(console: Console, n_bytes: int, unit: str) -> Shown:
@@ -143,7 +168,7 @@ class Shown:
 
     Args:
         console: where.
-        n_bytes: how much text there is.
+        n_bytes: how much text there is; 0 if that is not known.
         unit: what is counted while learning.
     """
 
@@ -163,7 +188,7 @@ class Shown:
         for chunk in chunks:
             yield chunk
             done += len(chunk.encode())
-            self._read(min(done, self.n_bytes))
+            self._read(min(done, self.n_bytes or done))
 
     def learning(self, done: int, wanted: int) -> None:
         """``done`` of ``wanted`` units are done."""
@@ -188,7 +213,8 @@ class Bars(Shown):
         )
         self._progress: Progress = Progress(*columns, console=self.console, transient=True)
         self._progress.start()
-        self._reading = self._progress.add_task("reading text", total=self.n_bytes, note="")
+        total = self.n_bytes or None  # not known beforehand: the bar moves to and fro
+        self._reading = self._progress.add_task("reading text", total=total, note="")
         self._learning: Any = None
         return self
 
@@ -202,7 +228,7 @@ class Bars(Shown):
     def learning(self, done: int, wanted: int) -> None:
         """Move the second bar."""
         if self._learning is None:
-            self._progress.update(self._reading, completed=self.n_bytes)
+            self._progress.update(self._reading, total=1, completed=1)
             self._learning = self._progress.add_task("learning", total=wanted, note="")
             self._started = time.monotonic()
         seconds = time.monotonic() - self._started
@@ -231,9 +257,11 @@ class Lines(Shown):
         now = time.monotonic()
         if stage != self._stage:
             self._stage, self._started, self._tenth = stage, now, 0
-        tenth = _PLAIN_LINES * done // max(total, 1)
+        # Where the total is not known, a line each five seconds.
+        tenth = _PLAIN_LINES * done // total if total else self._tenth + 1
         if tenth <= self._tenth or now - self._printed < _SECONDS_BETWEEN_LINES:
             return
         self._tenth, self._printed = tenth, now
         left = (now - self._started) / max(done, 1) * (total - done)
-        self.console.print(f"{stage}: {note}, {left:.0f} s left", soft_wrap=True)
+        time_left = f", {left:.0f} s left" if total else ""
+        self.console.print(f"{stage}: {note}{time_left}", soft_wrap=True)

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from stemma.errors import TokenizerError
 from stemma.tokenizers.bpe.merge import Pair, replace_pair
-from stemma.tokenizers.bpe.train import check_vocab_size, too_little_text
+from stemma.tokenizers.bpe.train import Progress, check_vocab_size, too_little_text
 from stemma.tokenizers.byte import BYTES
 from stemma.tokenizers.formats.huggingface_json import bpe_json
 from stemma.tokenizers.special import END_OF_TEXT
@@ -64,6 +64,7 @@ class BasicBPE(Tokenizer):
         special_tokens: Sequence[str] = (END_OF_TEXT,),
         min_frequency: int = 2,
         allow_fewer: bool = False,
+        progress: Progress | None = None,
     ) -> Self:
         """Learn merges: each time of the commonest pair, of equally common ones the smallest ids.
 
@@ -76,6 +77,7 @@ class BasicBPE(Tokenizer):
             special_tokens: their names.
             min_frequency: a rarer pair is not merged.
             allow_fewer: accept a smaller vocabulary where the text has too few pairs.
+            progress: called after each merge with the numbers of merges learned and wanted.
 
         Raises:
             TokenizerError: if ``vocab_size`` is too small, or cannot be reached.
@@ -102,6 +104,8 @@ class BasicBPE(Tokenizer):
             sequences = [replace_pair(ids, (left, right), len(spellings)) for ids in sequences]
             merges.append((left, right))
             spellings.append(spellings[left] + spellings[right])
+            if progress is not None:
+                progress(len(merges), wanted)
         if len(merges) < wanted and not allow_fewer:
             raise too_little_text(len(merges), wanted, vocab_size, min_frequency)
         return cls(merges, special_tokens)

@@ -26,6 +26,10 @@ _VERSIONS_KEPT = 5
 _MUCH_TEXT_CACHED = 1_000_000
 _MUCH_TEXT_UNCACHED = 20_000_000
 
+before_compiling: list[Callable[[], object]] = []
+"""Called once, before the first kernel that is not on disk is compiled: it and those that come with
+it take 10 to 20 seconds."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 _lock = Lock()
 _state = {"loaded": False, "bytes": 0}
@@ -66,6 +70,7 @@ def _compile(function: F, **options: bool) -> F:
             compiled = numba.njit(cache=True, error_model="numpy", **options)(function)
             return _forgiving(compiled)
         except (RuntimeError, OSError):
+            _announce()
             return numba.njit(error_model="numpy", **options)(function)
         finally:
             numba.config.CACHE_DIR = before
@@ -85,11 +90,14 @@ def _forgiving(compiled: F) -> F:
 
     def load_overload(signature: Any, target: Any) -> Any:
         try:
-            return load(signature, target)
+            found = load(signature, target)
         except Exception:  # whatever reading a damaged pickle can raise
             with suppress(OSError):
                 kept.flush()
-            return None
+            found = None
+        if found is None:
+            _announce()
+        return found
 
     def save_overload(signature: Any, data: Any) -> None:
         with suppress(OSError):
@@ -98,6 +106,11 @@ def _forgiving(compiled: F) -> F:
     kept.load_overload = load_overload
     kept.save_overload = save_overload
     return compiled
+
+
+def _announce() -> None:
+    while before_compiling:
+        before_compiling.pop()()
 
 
 def worth(n_bytes: int) -> bool:
