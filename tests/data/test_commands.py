@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 import stemma.data
 from stemma.data import commands
 from stemma.errors import DataError
+from stemma.tokenizers import ByteLevelBPE, Tokenizer, WordPiece
 
 Run = Callable[..., Result]
 
@@ -20,6 +21,7 @@ Run = Callable[..., Result]
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tokenizer: object) -> Run:
     monkeypatch.setattr(commands, "_load_tokenizer", lambda name: tokenizer)
+    monkeypatch.setattr(commands, "_warn_of_losses", lambda *_: None)
 
     def invoke(*arguments: str | Path) -> Result:
         return CliRunner().invoke(
@@ -38,6 +40,31 @@ def test_encode_then_verify(tmp_path: Path) -> None:
     assert result.stdout.splitlines() == [line]
     verified = CliRunner().invoke(commands.app, ["verify", str(tmp_path / "out")])
     assert verified.output.splitlines() == [line]
+
+
+@pytest.mark.parametrize("command", ["encode", "prepare"])
+def test_what_is_lost_is_said(command: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("A line of text, or é.\n" * 100)
+
+    def said(tokenizer: Tokenizer) -> list[str]:
+        name = tokenizer.__class__.__name__
+        tokenizer.save(tmp_path / name)
+        arguments = [command, str(path), "--output", str(tmp_path / f"{name}.out")]
+        arguments += ["--tokenizer", str(tmp_path / name)]
+        result = CliRunner().invoke(commands.app, arguments, catch_exceptions=False)
+        assert result.exit_code == 0
+        return [line for line in result.stderr.splitlines() if "warning" in line]
+
+    assert said(ByteLevelBPE.train([], 257)) == []
+    pieces = WordPiece.bert(["[UNK]", "[CLS]", "[SEP]", "a", "line", "of", "text", ",", "e"])
+    assert said(pieces) == [
+        "warning: 200 of 800 tokens (25 %) are [UNK]: their text is lost",
+    ]
+    letters = WordPiece.train(["a b c . e \ufb01 " * 9], 30, allow_fewer=True)
+    lost, changed = said(letters)
+    assert "are [UNK]: their text is lost" in lost
+    assert changed.startswith("warning: this tokenizer changes text: 'A b  c.")
 
 
 def test_prepare_then_verify(run: Run, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from stemma.tokenizers.view.comparison import compare, kinds_of, unknown_id
 from stemma.tokenizers.view.comparison_page import comparison_page
 from stemma.tokenizers.view.languages import (
     LanguageCost,
+    ScriptCost,
     Translation,
     language_costs,
     read_translations,
@@ -273,3 +274,27 @@ def test_the_declaration(mirror: Callable[[str], Path]) -> None:
     assert 1.5 < rows["Latin"] < 2.5
     assert rows["Myanmar"] > 20
     assert os.environ["STEMMA_MIRROR"]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_a_narrow_table_is_divided_and_not_cut_off(width: int) -> None:
+    names = [f"a-rather-long-name-of-a-tokenizer-{i}" for i in range(4)]
+    measures = compare({name: gpt2() for name in names}, "Some text in plain words.")
+    costs = [
+        ScriptCost(name, script, ("eng",), 31.0, 1.0, 1.0, 0.0, 31.0, 31.0)
+        for script in ("Latin", "Canadian_Aboriginal")
+        for name in names
+    ]
+    file = StringIO()
+    console = Console(file=file, width=width)
+    show_measures(console, measures)
+    show_scripts(console, costs)
+    shown = file.getvalue()
+    assert max(len(line) for line in shown.splitlines()) <= width
+    assert "…" not in shown
+    assert shown.count("50,257") == 4
+    assert shown.count(f"{measures[0].bytes_per_token:.3f}") == 4
+    assert shown.count("changed") == 1
+    assert shown.count("31") == 8
+    for i in range(4):
+        assert f"-{i}" in shown

@@ -92,7 +92,7 @@ def test_reading_vocab_txt(tmp_path: Path) -> None:
         (b"[UNK]\n\n[SEP]\n", "line 2: is empty"),
         (b"[UNK]\n\xff\n", "byte 0xff at offset 6"),
         (b"[UNK]\nx\nx\n", "ids 1 and 2 are both 'x'"),
-        (b"[UNK]\n", r"no token \[CLS\]"),
+        (b"[UNK]\n", r"no token \[CLS\] and no \[SEP\]"),
     ]:
         path.write_bytes(content)
         with pytest.raises(TokenizerError, match=message) as caught:

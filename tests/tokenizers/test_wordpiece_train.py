@@ -187,7 +187,7 @@ def test_what_makes_no_sense_is_refused() -> None:
     with pytest.raises(TokenizerError, match="vocabulary of 100 needs 84 merges") as caught:
         learn_vocabulary(HUGS, 100, n_special=5)
     assert "at most 23" in str(caught.value)
-    with pytest.raises(TokenizerError, match=r"no token \[CLS\]"):
+    with pytest.raises(TokenizerError, match=r"no token \[CLS\] and no \[SEP\]"):
         WordPiece.train(["hug hug hugs"], 20, special_tokens=("[UNK]",), allow_fewer=True)
 
 

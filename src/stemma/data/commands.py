@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +11,10 @@ import typer
 if TYPE_CHECKING:
     from stemma.data.shards import TokenShards
     from stemma.tokenizers import Tokenizer
+
+_AT_ONCE = 1 << 22
+_PROBE = "A b  c.\n\t\u00c9e\u0301 \ufb01"
+"""Capitals, accents, white space and a ligature: what normalisation changes."""
 
 app = typer.Typer(help="Prepare text as token shards, and verify them.", no_args_is_help=True)
 
@@ -42,9 +46,10 @@ def prepare(
     from stemma.data.prepare import prepare as prepare_shards
     from stemma.data.sources import read_documents
 
+    encoder = _load_tokenizer(tokenizer)
     sides = prepare_shards(
         read_documents([_resolve(name) for name in inputs], text_field=text_field),
-        _load_tokenizer(tokenizer),
+        encoder,
         output,
         held_out_fraction=held_out,
         seed=seed,
@@ -52,6 +57,7 @@ def prepare(
     )
     for shards in sides:
         _report(shards)
+    _warn_of_losses(encoder, sides)
 
 
 @app.command()
@@ -72,7 +78,9 @@ def encode(
     from stemma.data.streaming import encode_file
 
     encoder = _load_tokenizer(tokenizer)
-    _report(encode_file(file, encoder, output, threads=threads, progress=_progress()))
+    shards = encode_file(file, encoder, output, threads=threads, progress=_progress())
+    _report(shards)
+    _warn_of_losses(encoder, [shards])
 
 
 @app.command()
@@ -108,6 +116,37 @@ def _report(shards: TokenShards) -> None:
         f"{shards.directory}: {shards.n_documents:,} documents, {shards.n_bytes:,} bytes, "
         f"{len(shards):,} tokens ({shards.n_bytes / len(shards):.2f} bytes per token)"
     )
+
+
+def _warn_of_losses(tokenizer: Tokenizer, sides: Sequence[TokenShards]) -> None:
+    """Say what decoding the shards will not give back."""
+    from stemma.errors import TokenizerError
+    from stemma.tokenizers.view.comparison import unknown_id
+
+    unknown = unknown_id(tokenizer)
+    if unknown is not None:
+        n = sum(map(len, sides))
+        lost = sum(
+            int((shards[i : i + _AT_ONCE] == unknown).sum())
+            for shards in sides
+            for i in range(0, len(shards), _AT_ONCE)
+        )
+        if lost:
+            name = tokenizer.token_bytes(unknown).decode(errors="replace")
+            _warn(
+                f"{lost:,} of {n:,} tokens ({100 * lost / n:.2g} %) are {name}: their text is lost"
+            )
+    try:
+        ids = tokenizer.encode(_PROBE)
+    except TokenizerError:
+        return
+    found = tokenizer.decode(ids)
+    if unknown not in ids and found != _PROBE:
+        _warn(f"this tokenizer changes text: {_PROBE!r} comes back as {found!r}")
+
+
+def _warn(text: str) -> None:
+    typer.secho(f"warning: {text}", fg=typer.colors.YELLOW, err=True)
 
 
 def _progress(every_seconds: float = 2.0) -> Callable[[int, int], None]:

@@ -117,7 +117,8 @@ class CharacterTokenizer(Tokenizer):
         if unknown is None:
             raise TokenizerError(
                 f"the character {text[places[0]]!r} is not in the vocabulary",
-                cure=f"Give the tokenizer the special token {UNKNOWN}, or byte_fallback=True.",
+                cure=f"Train it with the special token {UNKNOWN} besides, or (in Python) with "
+                "byte_fallback=True.",
             )
         ids[places] = unknown
         return ids

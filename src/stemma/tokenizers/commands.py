@@ -279,7 +279,7 @@ def _given_text(text: str | None, file: Path | None) -> str:
     if text is not None and file is not None:
         raise TokenizerError("there is a text and a --file", cure="Give one of them.")
     if text is not None:
-        return text
+        return _decoded(text.encode(errors="surrogateescape"), "the text given")
     return _read(file) if file is not None else _decoded(_standard_input("text"), "standard input")
 
 

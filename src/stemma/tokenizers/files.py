@@ -44,7 +44,7 @@ def write_directory(
             raise TokenizerError(
                 "there is another tokenizer here",
                 where=str(path),
-                cure="Choose another directory, or save(directory, overwrite=True).",
+                cure="Choose another directory, or remove it (in Python: overwrite=True).",
             )
         directory.mkdir(parents=True, exist_ok=True)
         # Without its checksum a file is merely unproved; with the old one it would be refused.

@@ -32,7 +32,7 @@ def utf8(text: str) -> bytes:
         raise TokenizerError(
             f"the text holds a lone surrogate, U+{ord(text[error.start]):04X}, "
             f"at position {error.start}",
-            cure="Read the text with errors='replace', or remove that character.",
+            cure="Remove that character; a file is read without any by errors='replace'.",
         ) from None
 
 

@@ -99,7 +99,8 @@ class WordTokenizer(Tokenizer):
             if id_ is None:
                 raise TokenizerError(
                     f"the word {word!r} is not in the vocabulary",
-                    cure=f"Give the tokenizer the special token {UNKNOWN}, or use byte-level BPE.",
+                    cure=f"Train it with the special token {UNKNOWN} besides, or use "
+                    "byte-level BPE.",
                 )
             ids.append(id_)
         return ids

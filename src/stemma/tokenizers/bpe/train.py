@@ -286,5 +286,6 @@ def too_little_text(
         f"a vocabulary of {vocab_size} needs {wanted} merges, but the text gives {reached}: "
         f"then no pair occurs {min_frequency} times",
         where="vocab_size",
-        cure=f"Give more text, ask for at most {most}, or accept fewer with allow_fewer.",
+        cure=f"Give more text, ask for at most {most}, or accept fewer "
+        "(--allow-fewer, in Python allow_fewer=True).",
     )

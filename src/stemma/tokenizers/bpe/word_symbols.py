@@ -187,7 +187,7 @@ def _too_many_characters(n_tokens: int, n_alphabet: int, limit: int | None) -> T
         f"the alphabet of the text takes {n_alphabet} tokens, but there is room for {n_tokens} "
         "besides the special tokens",
         where="vocab_size",
-        cure="Ask for a larger vocabulary, or for fewer characters with limit_alphabet."
+        cure="Ask for a larger vocabulary, or (in Python) for fewer characters with limit_alphabet."
         if limit is None
         else "Ask for a larger vocabulary, or lower limit_alphabet.",
     )

@@ -103,7 +103,7 @@ def _template_wrote(token: AddedToken, text: AuthoredText, start: int, end: int)
         raise TokenizerError(
             f"cannot tell whether the template or a message wrote {token.content!r}",
             where=f"chat template, character {start} of the conversation",
-            cure="Use allow_special_in_content=True if all messages can be trusted.",
+            cure="In Python give allow_special_in_content=True if all messages can be trusted.",
         )
     return authors <= _TEMPLATE
 

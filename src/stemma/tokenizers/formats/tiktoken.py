@@ -122,7 +122,8 @@ def load_tiktoken(
             if known is None:
                 raise TokenizerError(
                     "is a rank file that is not known: it does not say how text is cut into words",
-                    cure="Give load_tiktoken(path, pattern=..., special_tokens=...): the pattern "
+                    cure="In Python load_tiktoken(path, pattern=..., special_tokens=...) reads it; "
+                    "then save it: its tokenizer.json says it. The pattern is given "
                     "by name (gpt2, cl100k, o200k, ...) or as a regular expression.",
                 )
             pattern = known.pattern

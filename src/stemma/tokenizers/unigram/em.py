@@ -80,15 +80,16 @@ class UnigramTraining:
                 f"{characters} different characters; with all that must be there that makes "
                 f"{least + besides}",
                 where="vocab_size",
-                cure=f"Ask for at least {least + besides}, or lower character_coverage.",
+                cure=f"Ask for at least {least + besides}, or (in Python) lower "
+                "character_coverage.",
             )
         if vocab_size > len(self) and not allow_fewer:
             raise TokenizerError(
                 f"a vocabulary of {vocab_size + besides} pieces cannot be filled: the text has "
                 f"{len(self)} that are common enough",
                 where="vocab_size",
-                cure=f"Give more text, ask for at most {len(self) + besides}, lower min_count, "
-                "or set allow_fewer.",
+                cure=f"Give more text, ask for at most {len(self) + besides}, or accept fewer "
+                "(--allow-fewer, in Python allow_fewer=True; there min_count can be lowered, too).",
             )
         return min(vocab_size, len(self))
 

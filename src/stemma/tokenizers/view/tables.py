@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import Literal
+from typing import Literal, NamedTuple
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -24,7 +25,7 @@ _LISTED = 12
 
 def show_measures(console: Console, measures: Sequence[Measure]) -> None:
     """What each tokenizer makes of a text, a row each."""
-    table = _table(
+    columns = [
         "tokenizer",
         "ids",
         "bytes per\ntoken",
@@ -34,19 +35,21 @@ def show_measures(console: Console, measures: Sequence[Measure]) -> None:
         "bytes",
         "un-\nknown",
         "lines\nchanged",
-    )
+    ]
     best = max(measure.bytes_per_token for measure in measures)
+    rows: list[_Row] = []
     for row in measures:
-        table.add_row(
+        shares = (row.used, row.single_characters, row.bytes, row.unknown, row.changed_lines)
+        cells = [
             row.tokenizer,
-            f"{row.vocab_size:,}",
+            f"{row.vocab_size:>7,}",
             f"{row.bytes_per_token:.3f}",
             f"{row.tokens_per_word:.3f}",
-            *map(share, (row.used, row.single_characters, row.bytes, row.unknown)),
-            share(row.changed_lines),
-            style="bold green" if row.bytes_per_token == best and len(measures) > 1 else None,
-        )
-    console.print(table)
+            *map(share, shares),
+        ]
+        leads = row.bytes_per_token == best and len(measures) > 1
+        rows.append(_Row(cells, "bold green" if leads else None))
+    _show_table(console, columns, rows)
     for row in measures:
         if row.changed_example:
             was, is_ = (visible(text, console.encoding) for text in row.changed_example)
@@ -80,14 +83,15 @@ def show_samples(console: Console, samples: Sequence[Sample], names: Sequence[st
 def show_scripts(console: Console, costs: Sequence[ScriptCost]) -> None:
     """What a sentence costs in each script: tokens, and how often English's."""
     names = list(dict.fromkeys(cost.tokenizer for cost in costs))
-    table = _table("script", "lan-\nguages", *names)
+    columns = ["script", "lan-\nguages", *(_folded(name, _COST_COLUMNS - 1) for name in names)]
     with_times = console.width >= _SCRIPT_COLUMNS + _COST_COLUMNS * len(names)
-    for script, rows in groupby(costs, key=lambda cost: cost.script):
-        found = {cost.tokenizer: cost for cost in rows}
+    rows: list[_Row] = []
+    for script, group in groupby(costs, key=lambda cost: cost.script):
+        found = {cost.tokenizer: cost for cost in group}
         n_languages = len(next(iter(found.values())).codes)
         cells = [_cost(found[name], with_times) for name in names]
-        table.add_row(script, str(n_languages), *cells)
-    console.print(table)
+        rows.append(_Row([script, str(n_languages), *cells]))
+    _show_table(console, columns, rows, n_repeated=2)
     if any(cost.unknown > MUCH_UNKNOWN for cost in costs):
         note = "? over a tenth of the tokens are the unknown token: the text is lost, not cheap"
         console.print(Text(f"  {note}", FAINT))
@@ -190,13 +194,55 @@ def _show_tokens(console: Console, tokens: Sequence[Listed]) -> None:
         console.print(Text("  " + "   ".join(cell.text for cell in row)), soft_wrap=True)
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style=FAINT)
-    for i, name in enumerate(columns):
-        least = max([7 * (name == "ids"), *map(len, name.split("\n"))]) if i else 1
-        side: Literal["left", "right"] = "right" if i else "left"
-        table.add_column(name, justify=side, no_wrap=True, vertical="bottom", min_width=least)
-    return table
+class _Row(NamedTuple):
+    cells: Sequence[str | Text]
+    style: str | None = None
+
+
+def _show_table(
+    console: Console, columns: Sequence[str], rows: Sequence[_Row], n_repeated: int = 1
+) -> None:
+    """A table, or where it is too wide several below one another, none of them cut off.
+
+    Args:
+        console: where.
+        columns: their names; the first has names in it, which may take two lines, the others
+            numbers.
+        rows: the rows.
+        n_repeated: how many columns each of several tables begins with.
+    """
+    lines = (
+        [str(cell).split("\n") for cell in cells] for cells in (columns, *(r.cells for r in rows))
+    )
+    widths = [
+        max(cell_len(line) for cell in column for line in cell)
+        for column in zip(*lines, strict=True)
+    ]
+    widths[0] = min(widths[0], max(console.width // 3, 12))
+    first = range(n_repeated)
+    groups: list[list[int]] = []
+    for i in range(n_repeated, len(columns)):
+        taken = [*first, *(groups[-1] if groups else ()), i]
+        if not groups or sum(widths[j] + 1 for j in taken) > console.width:
+            groups.append([])
+        groups[-1].append(i)
+    for group in groups:
+        shown = [*first, *group]
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style=FAINT)
+        for i in shown:
+            side: Literal["left", "right"] = "right" if i else "left"
+            table.add_column(
+                columns[i], justify=side, width=widths[i], overflow="fold", vertical="bottom"
+            )
+        for row in rows:
+            table.add_row(*(row.cells[i] for i in shown), style=row.style)
+        if group is not groups[0]:
+            console.print()
+        console.print(table)
+
+
+def _folded(name: str, width: int) -> str:
+    return "\n".join(name[i : i + width] for i in range(0, len(name), width))
 
 
 def share(value: float) -> str:

@@ -7,7 +7,7 @@ section 4.1; Devlin et al. 2018, arXiv:1810.04805).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -127,9 +127,7 @@ class WordPiece(WordwiseTokenizer):
             vocabulary = read_vocabulary(Path(vocabulary))
         tokens = list(vocabulary)
         ids = ids_of(tokens, where)
-        for name in (UNKNOWN, "[CLS]", "[SEP]"):
-            if name not in ids:
-                raise TokenizerError(f"the vocabulary has no token {name}", where=where)
+        _check_special_tokens(ids, "the vocabulary", where)
         return cls(
             tokens,
             {name: ids[name] for name in BERT_SPECIAL_TOKENS if name in ids},
@@ -168,6 +166,7 @@ class WordPiece(WordwiseTokenizer):
             TokenizerError: if ``[UNK]``, ``[CLS]`` or ``[SEP]`` is missing, or ``vocab_size`` is
                 too small or cannot be reached.
         """
+        _check_special_tokens(special_tokens, "the list of special tokens")
         from stemma.tokenizers.bpe.word_symbols import count_words
         from stemma.tokenizers.wordpiece.train import learn_vocabulary
 
@@ -347,3 +346,13 @@ def read_vocabulary(path: Path) -> list[str]:
     if "" in tokens:
         raise TokenizerError("is empty", where=f"{path}, line {tokens.index('') + 1}")
     return tokens
+
+
+def _check_special_tokens(tokens: Container[str], what: str, where: str | None = None) -> None:
+    missing = [name for name in (UNKNOWN, "[CLS]", "[SEP]") if name not in tokens]
+    if missing:
+        raise TokenizerError(
+            f"{what} has no token {' and no '.join(missing)}",
+            where=where,
+            cure="BERT's tokenizer needs [UNK], [CLS] and [SEP].",
+        )
