@@ -227,6 +227,23 @@ def test_show_reads_a_directory_and_standard_input(tmp_path: Path) -> None:
         run("show", "a\udcff")
 
 
+@pytest.mark.parametrize(
+    ("family", "said"),
+    [
+        ("character", "each character is looked up by itself: there are no merges"),
+        ("word", "each word is looked up as it stands: there are no merges, and a word"),
+    ],
+)
+def test_show_says_where_nothing_is_merged(family: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(TEXT)
+    made = str(tmp_path / family)
+    unknown = ("--special-token", "<|unk|>")
+    run(
+        "train", "-i", str(tmp_path), "--vocab-size", "40", "--family", family, "-o", made, *unknown
+    )
+    assert said in " ".join(run("show", "--merges", "-t", made, "the mat").split())
+
+
 def test_show_special_tokens() -> None:
     plain = run("show", "a<|endoftext|>")
     assert "--special reads it as the token" in plain

@@ -193,7 +193,8 @@ def _replayer(tokenizer: Tokenizer) -> tuple[WordsOf, ReplayWord]:
     )
     if name:
         return families.REPLAYERS[name](tokenizer)
-    note = f"{type(tokenizer).__name__} decides nothing step by step"
+    family = type(tokenizer).__name__
+    note = families.LOOKED_UP.get(family, f"{family} decides nothing step by step")
 
     def whole(word: str) -> Replay:
         return Whole(word, tuple(tokenizer.encode(word).tolist()), note)

@@ -22,6 +22,15 @@ from stemma.tokenizers.view.replay import (
 
 N_PATHS = 4
 _IS_TOKEN = "is a token as it stands: nothing is merged"
+_BY_CHARACTER = "each character is looked up by itself: there are no merges"
+
+LOOKED_UP = {
+    "ByteTokenizer": "each byte is a token by itself: there are no merges",
+    "CharacterTokenizer": _BY_CHARACTER,
+    "WordTokenizer": "each word is looked up as it stands: there are no merges, and a word that is "
+    "not in the vocabulary becomes the unknown token",
+}
+"""Families that decide nothing -> what they do."""
 
 
 def _byte_level(tokenizer: Any) -> tuple[WordsOf, ReplayWord]:
@@ -46,7 +55,10 @@ def _characters(tokenizer: Any) -> tuple[WordsOf, ReplayWord]:
     def one(word: str) -> Replay:
         if tokenizer.rules.ignore_merges and word in tokenizer._ids:
             return Whole(word, (tokenizer._ids[word],), _IS_TOKEN)
-        return _merged(tokenizer, word, [id_ for id_, _ in tokenizer.symbols(word)])
+        ids = [id_ for id_, _ in tokenizer.symbols(word)]
+        if not tokenizer.merges:
+            return Whole(word, tuple(ids), _BY_CHARACTER)
+        return _merged(tokenizer, word, ids)
 
     words_of, replay_word = _words(tokenizer, one)
 
