@@ -131,6 +131,18 @@ def test_llama_cpp_gives_the_same_ids(
     same_as_llama_cpp(load_gguf(path), path, map(known_to_llama_cpp, texts))
 
 
+def test_the_unknown_piece_is_no_special_token(vocabulary: Callable[[str], Path]) -> None:
+    """Where we differ from llama.cpp, and do as ``sentencepiece`` does: see docs/tokenizers.md."""
+    path = vocabulary("llama-spm")
+    ours = load_gguf(path)
+    plain = ours.encode("a<unk>b").tolist()
+    assert ours.encode("a<unk>b", allowed_special="all").tolist() == plain
+    assert ours.special_tokens == {"<s>": 1, "</s>": 2}
+    theirs = LlamaCpp(path)
+    assert theirs.encode("a<unk>b") == plain
+    assert 0 in theirs.encode("a<unk>b", special=True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["gpt-2", "llama-spm"])
 def test_llama_cpp_on_a_hundred_thousand_strings(
