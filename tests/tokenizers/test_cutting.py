@@ -7,13 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from stemma.tokenizers import Tokenizer, load_tokenizer, parallel
+from stemma.tokenizers import (
+    BasicBPE,
+    ByteTokenizer,
+    GraphemeBPE,
+    Tokenizer,
+    WordTokenizer,
+    load_tokenizer,
+    parallel,
+)
 from stemma.tokenizers.cutting import before_spaces, last_edge, neighbours
 from stemma.tokenizers.formats import huggingface
 from stemma.tokenizers.special import AddedToken
+from stemma.tokenizers.steps.unicode_normalizers import NFC, Lowercase
 from stemma.tokenizers.unigram.tokenizer import UnigramTokenizer
 
 Streamed = Callable[..., list[int]]
@@ -71,6 +80,31 @@ def test_places_before_spaces() -> None:
     assert [*before_spaces(text, len(text))] == [320, 19, 14, 8, 3]
     assert [*before_spaces(text, 14)] == [14, 8, 3]
     assert not [*before_spaces(" xx", 3)]
+
+
+TEXT = "the cat sat on the mat; the cat's hat\r\n"
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text("the cats;\r\n▁\u3000e\u0301日", max_size=40))
+@example("the\r\nthe\r\n cats\r\n\r\n the e\u0301 the \u0301 the")
+def test_the_other_families(streamed: Streamed, text: str) -> None:
+    families = (
+        ByteTokenizer(),
+        BasicBPE.train([TEXT], 262),
+        WordTokenizer.train([TEXT], special_tokens=["<|unk|>"]),
+        *(GraphemeBPE.train([TEXT * 3], 270, normalizer=it) for it in (None, NFC(), Lowercase())),
+    )
+    for tokenizer in families:
+        for part in (text, TEXT):
+            assert streamed(tokenizer, part) == tokenizer.encode(part).tolist()
+    assert [n_stretches(tokenizer, TEXT * 2) > 5 for tokenizer in families] == [True] * 5 + [False]
+
+
+def test_no_cluster_is_cut() -> None:
+    assert GraphemeBPE([], [])._cut("1 1\u0301", 3) == 1
+    lines = GraphemeBPE([], [], pattern=(r"\r|\n|[^\r\n]+",))
+    assert [lines._cut("a\r\nb", before) for before in (1, 2, 3)] == [1, 1, 3]
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -163,7 +197,7 @@ def models(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @settings(
-    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     models(),

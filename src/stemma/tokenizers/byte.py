@@ -25,6 +25,10 @@ class ByteTokenizer(Tokenizer):
             {name: 256 + i for i, name in enumerate(special_tokens)},
         )
 
+    def _cut(self, text: str, before: int) -> int:
+        """Anywhere."""
+        return before
+
     def _encode_part(self, text: str, *, at_start: bool) -> list[int]:
         return list(text.encode())
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 from stemma.errors import TokenizerError
+from stemma.tokenizers.cutting import before_spaces
 from stemma.tokenizers.formats.huggingface_json import split_step, word_level_json
 from stemma.tokenizers.special import END_OF_TEXT, AddedToken, AddedTokens
 from stemma.tokenizers.texts import check_documents, check_text
@@ -90,6 +91,10 @@ class WordTokenizer(Tokenizer):
                 cure="Give more text, or a larger vocab_size.",
             )
         return cls(sorted(words), special_tokens)
+
+    def _cut(self, text: str, before: int) -> int:
+        """Before a space."""
+        return next((at for at in before_spaces(text, before) if text[at].isspace()), 0)
 
     def _encode_part(self, text: str, *, at_start: bool) -> Sequence[int]:
         unknown = self.special_tokens.get(UNKNOWN)

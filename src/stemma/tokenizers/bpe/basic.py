@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from stemma.errors import TokenizerError
 from stemma.tokenizers.bpe.merge import Pair, replace_pair
 from stemma.tokenizers.bpe.train import Progress, check_vocab_size, too_little_text
 from stemma.tokenizers.byte import BYTES
+from stemma.tokenizers.cutting import last_edge
 from stemma.tokenizers.formats.huggingface_json import bpe_json
 from stemma.tokenizers.special import END_OF_TEXT
 from stemma.tokenizers.texts import check_documents, check_text
@@ -121,6 +123,20 @@ class BasicBPE(Tokenizer):
             pair = min(present, key=self.merges.__getitem__)
             ids = replace_pair(ids, pair, self.merges[pair])
         return ids
+
+    def _cut(self, text: str, before: int) -> int:
+        """Between two bytes that stand side by side in no token."""
+        return last_edge(text, before, self._apart)
+
+    def _apart(self, pair: str) -> bool:
+        left, right = map(str.encode, pair)
+        return (left[-1], right[0]) not in self._neighbours
+
+    @cached_property
+    def _neighbours(self) -> frozenset[tuple[int, int]]:
+        """All two bytes that stand side by side in a token."""
+        learned = self._spellings[256 : 256 + len(self.merges)]
+        return frozenset(pair for spelling in learned for pair in pairwise(spelling))
 
     def to_json(self) -> dict[str, Any]:
         """A byte-level BPE without pre-tokenisation."""

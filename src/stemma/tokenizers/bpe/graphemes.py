@@ -45,6 +45,7 @@ from stemma.tokenizers.json_fields import Fields, shown
 from stemma.tokenizers.scan.patterns import Rule
 from stemma.tokenizers.scan.words import splitter
 from stemma.tokenizers.special import END_OF_TEXT
+from stemma.tokenizers.steps.unicode_normalizers import NFC, NFD, NFKC, NFKD
 from stemma.tokenizers.texts import check_text
 from stemma.tokenizers.tokenizer import Tokenizer
 from stemma.tokenizers.unicode.graphemes import clusters
@@ -175,6 +176,15 @@ class GraphemeBPE(Tokenizer):
         for word in whole_words(text, self._splitter):
             ids += self._cache.get(word) or self._encode_word(word)
         return ids
+
+    def _cut(self, text: str, before: int) -> int:
+        """Between words within ASCII: no cluster reaches over, but for one, and no normal form."""
+        if not isinstance(self.normalizer, NFC | NFD | NFKC | NFKD | None):
+            return 0
+        place = self._splitter.last_edge(text, before, ascii_only=True)
+        while place and text[place - 1] == "\r":
+            place = self._splitter.last_edge(text, place - 1, ascii_only=True)
+        return place
 
     def _encode_word(self, word: str) -> list[int]:
         ids: list[int] = []
