@@ -55,3 +55,10 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
         ByteLevelBPE.train([path], 300)
     with pytest.raises(TokenizerError, match="cannot be read"):
         ByteLevelBPE.train(tmp_path / "missing", 300)
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("\ufeffone two \ufeffthree", "utf-8")
+    for size in (4, 100):
+        assert "".join(read_chunks([path], chunk_bytes=size)) == "one two \ufeffthree"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -24,6 +25,8 @@ from stemma.tokenizers import (
     gpt2,
     parallel,
 )
+from stemma.tokenizers.formats import huggingface
+from stemma.tokenizers.steps.unicode_normalizers import NFC
 
 TEXT = "the cat sat on the mat. the dog sat on the log, and the frog sat there too. " * 3
 LOSSLESS: list[Tokenizer] = [
@@ -173,3 +176,39 @@ def test_a_stream_is_cut_nowhere_within_added_tokens(pieces: list[str], threads:
             parts = tokenizer.encode_chunks(pieces, allowed_special=allowed, threads=threads)
             whole = tokenizer.encode("".join(pieces), allowed_special=allowed)
             assert [id_ for part in parts for id_ in part.tolist()] == whole.tolist()
+
+
+def test_an_added_token_that_another_hides_in_part_of_the_text(
+    streamed: Callable[..., list[int]],
+) -> None:
+    """``aab`` hides ``bd c`` only where ``xa`` does not stand before it."""
+    names = ["xa", "aab", "bd c"]
+    spellings = [bytes([value]) for value in range(256)] + [name.encode() for name in names]
+    added = [AddedToken(name, 256 + i, special=False) for i, name in enumerate(names)]
+    tokenizer = ByteLevelBPE(spellings, [], added)
+    text = "xaabd c and more text"
+    cuts = [parallel._safe_cut(tokenizer, text, before, frozenset(names)) for before in (6, 9, 12)]
+    assert cuts == [0, 0, 11]
+    assert streamed(tokenizer, text) == tokenizer.encode(text).tolist()
+    assert tokenizer.encode(text)[:3].tolist() == [256, ord("a"), 258]
+
+
+def test_a_normal_form_is_made_before_a_text_is_cut(streamed: Callable[..., list[int]]) -> None:
+    spellings = [bytes([value]) for value in range(256)]
+    tokenizer = ByteLevelBPE(spellings, [], pattern=(".|\n",), normalizer=NFC())
+    assert tokenizer._cut("abe\u0301", 3) == 1
+    for text in ("abe\u0301", "ae\u0301be\u0301ae\u0301\u0327x"):
+        assert streamed(tokenizer, text) == tokenizer.encode(text).tolist()
+
+
+def test_offsets_know_where_a_text_begins() -> None:
+    model = {"type": "BPE", "vocab": {"▁": 0, "a": 1, "<>": 2}, "merges": []}
+    document = {
+        "model": model,
+        "added_tokens": [{"id": 2, "content": "<>", "special": False}],
+        "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first"},
+    }
+    tokenizer = huggingface.read(document)
+    for text in ("a<>a", "<>a", "a"):
+        assert tokenizer.encode_with_offsets(text)[0].tolist() == tokenizer.encode(text).tolist()
+    assert tokenizer.encode("a<>a").tolist() == [0, 1, 2, 1]
