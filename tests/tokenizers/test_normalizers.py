@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stemma.errors import TokenizerError
@@ -245,6 +245,7 @@ def test_without_change_every_character_stands_for_itself(text: str) -> None:
     assert Sequence([]).align(text) == (text, [(i, i + 1) for i in range(len(text))])
 
 
+@example([NFD(), Replace("", "-", is_regex=False)], "À")
 @given(st.lists(st.sampled_from([pair[0] for pair in PAIRS.values()]), max_size=4), st.text())
 def test_alignment_of_any_sequence(steps: list[Normalizer], text: str) -> None:
     sequence = Sequence(steps)

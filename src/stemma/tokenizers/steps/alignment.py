@@ -47,17 +47,16 @@ def unchanged(start: int, end: int) -> Alignment:
 def through(first: Alignment, second: Alignment, n_characters: int) -> Alignment:
     """The alignment of two changes, one after the other.
 
+    What is inserted within that which one character became stands for this character.
+
     Args:
         first: of the text between to the text as given.
         second: of the last text to the text between.
         n_characters: length of the text as given.
     """
     starts = [start for start, _ in first] + [n_characters]
-    ends = [end for _, end in first]
-    return [
-        (starts[start], max(ends[end - 1], starts[start]) if end > start else starts[start])
-        for start, end in second
-    ]
+    ends = [0] + [end for _, end in first]
+    return [(starts[start], max(ends[end], starts[start])) for start, end in second]
 
 
 def rising(sources: Sequence[tuple[int, int]]) -> Alignment:
