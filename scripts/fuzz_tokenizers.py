@@ -58,8 +58,8 @@ from stemma.tokenizers.chat.template import CHATML, ChatTemplate  # noqa: E402
 from stemma.tokenizers.formats import gguf_write, llama2c, sentencepiece_model  # noqa: E402
 from stemma.tokenizers.formats.tiktoken import load_tiktoken, write_tiktoken  # noqa: E402
 from stemma.tokenizers.load import load_tokenizer  # noqa: E402
-from stemma.tokenizers.sentencepiece.base import Kind, Piece, SentencePieceSettings  # noqa: E402
 from stemma.tokenizers.sentencepiece.bpe import SentencePieceBPE  # noqa: E402
+from stemma.tokenizers.sentencepiece.pieces import Kind, Piece, SentencePieceSettings  # noqa: E402
 from stemma.tokenizers.tokenizer import Tokenizer  # noqa: E402
 from stemma.tokenizers.unigram.tokenizer import UnigramTokenizer  # noqa: E402
 from stemma.tokenizers.word import WordTokenizer  # noqa: E402

@@ -29,8 +29,8 @@ from stemma.tokenizers.formats.gguf_metadata import read_metadata
 from stemma.tokenizers.formats.gguf_patterns import PRE_TOKENIZERS
 from stemma.tokenizers.formats.gguf_write import write_vocabulary
 from stemma.tokenizers.formats.tiktoken import load_tiktoken
-from stemma.tokenizers.sentencepiece.base import Kind, Piece, SentencePieceSettings
 from stemma.tokenizers.sentencepiece.bpe import SentencePieceBPE
+from stemma.tokenizers.sentencepiece.pieces import Kind, Piece, SentencePieceSettings
 from stemma.tokenizers.steps.oniguruma import oniguruma_pattern
 from stemma.tokenizers.unicode.classes import ranges
 from stemma.tokenizers.unigram.tokenizer import UnigramTokenizer

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from stemma.errors import TokenizerError
 from stemma.tokenizers.formats import llama2c
-from stemma.tokenizers.sentencepiece.base import Kind, Piece, SentencePieceSettings, byte_piece
 from stemma.tokenizers.sentencepiece.bpe import SentencePieceBPE
+from stemma.tokenizers.sentencepiece.pieces import Kind, Piece, SentencePieceSettings, byte_piece
 
 FILES = [("weights/stories260K/tok512.bin", 512), ("weights/stories15M/tokenizer.bin", 32000)]
 

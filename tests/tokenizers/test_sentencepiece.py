@@ -17,14 +17,9 @@ from hypothesis import strategies as st
 from stemma.errors import TokenizerError
 from stemma.tokenizers import StreamDecoder
 from stemma.tokenizers.formats.sentencepiece_model import parse, serialize
-from stemma.tokenizers.sentencepiece.base import (
-    Kind,
-    Piece,
-    SentencePieceSettings,
-    SentencePieceTokenizer,
-    byte_piece,
-)
+from stemma.tokenizers.sentencepiece.base import SentencePieceTokenizer
 from stemma.tokenizers.sentencepiece.bpe import SentencePieceBPE
+from stemma.tokenizers.sentencepiece.pieces import Kind, Piece, SentencePieceSettings, byte_piece
 from stemma.tokenizers.special import AddedToken
 from stemma.tokenizers.unigram.tokenizer import UnigramTokenizer
 

@@ -11,14 +11,9 @@ import pytest
 import tokenizers
 from stemma.errors import TokenizerError
 from stemma.tokenizers.formats.sentencepiece_model import read
-from stemma.tokenizers.sentencepiece.base import (
-    Kind,
-    Piece,
-    SentencePieceSettings,
-    SentencePieceTokenizer,
-    byte_piece,
-)
+from stemma.tokenizers.sentencepiece.base import SentencePieceTokenizer
 from stemma.tokenizers.sentencepiece.bpe import SentencePieceBPE
+from stemma.tokenizers.sentencepiece.pieces import Kind, Piece, SentencePieceSettings, byte_piece
 from stemma.tokenizers.steps.template import Special, Template, Text
 from stemma.tokenizers.unigram.tokenizer import UnigramTokenizer
 

@@ -20,10 +20,10 @@ from stemma.tokenizers import kernels
 from stemma.tokenizers.formats.sentencepiece_model import read, serialize
 from stemma.tokenizers.kernels import double_array, neighbours, spm_normalize, spm_words
 from stemma.tokenizers.sentencepiece import compiled
-from stemma.tokenizers.sentencepiece.base import Kind, Piece, SentencePieceSettings
 from stemma.tokenizers.sentencepiece.bpe import SentencePieceBPE
 from stemma.tokenizers.sentencepiece.compiled import normalizer_arrays, word_rule
 from stemma.tokenizers.sentencepiece.normalizer import SentencePieceNormalizer, Spaces
+from stemma.tokenizers.sentencepiece.pieces import Kind, Piece, SentencePieceSettings
 from stemma.tokenizers.unigram.tokenizer import UnigramTokenizer
 
 MODEL = "tokenizers/sentencepiece/botchan_en_unigram_1000.model"

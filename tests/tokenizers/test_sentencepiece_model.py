@@ -16,8 +16,8 @@ from stemma.errors import TokenizerError
 from stemma.tokenizers.formats import sentencepiece_model
 from stemma.tokenizers.formats.protobuf import bytes_field, float_field, varint_field
 from stemma.tokenizers.formats.sentencepiece_model import parse, read, serialize, write
-from stemma.tokenizers.sentencepiece.base import Kind, Piece, SentencePieceSettings
 from stemma.tokenizers.sentencepiece.bpe import SentencePieceBPE
+from stemma.tokenizers.sentencepiece.pieces import Kind, Piece, SentencePieceSettings
 from stemma.tokenizers.substrings import Substrings
 from stemma.tokenizers.unigram.tokenizer import UnigramTokenizer
 

@@ -11,7 +11,7 @@ import sentencepiece
 
 from stemma.errors import TokenizerError
 from stemma.tokenizers.formats.sentencepiece_model import read, serialize
-from stemma.tokenizers.sentencepiece.base import Kind, Piece, SentencePieceSettings
+from stemma.tokenizers.sentencepiece.pieces import Kind, Piece, SentencePieceSettings
 from stemma.tokenizers.unigram.tokenizer import UnigramTokenizer
 
 BOTCHAN = "tokenizers/sentencepiece/botchan_en_unigram_1000.model"

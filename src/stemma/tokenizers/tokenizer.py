@@ -60,8 +60,8 @@ class Tokenizer(ABC):
         self._added = AddedTokens(special_tokens(added) if isinstance(added, Mapping) else added)
         self.normalizer = normalizer
         self.template = template
-        sizes = np.fromiter(map(len, spellings), np.int64, len(spellings))
-        self._unused = np.flatnonzero(sizes == 0)
+        self._lengths = np.fromiter(map(len, spellings), np.int64, len(spellings))
+        self._unused = np.flatnonzero(self._lengths == 0)
         for token in self._added.tokens:
             if not 0 <= token.id < len(spellings) or spellings[token.id] != token.content.encode():
                 raise TokenizerError(
@@ -271,11 +271,6 @@ class Tokenizer(ABC):
         ends = np.cumsum(self._lengths[ids])
         starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])[: ends.size]
         return ids, np.stack([starts, ends], axis=1)
-
-    @cached_property
-    def _lengths(self) -> NDArray[np.int64]:
-        """The number of bytes of each id."""
-        return np.array([len(spelling) for spelling in self._spellings], np.int64)
 
     def decode(
         self,

@@ -16,7 +16,7 @@ from stemma.errors import TokenizerError
 from stemma.tokenizers.formats.gguf_metadata import read_metadata
 from stemma.tokenizers.formats.gguf_patterns import pre_tokenizer
 from stemma.tokenizers.formats.huggingface_vocabulary import UNUSED, read_merges, spelled
-from stemma.tokenizers.sentencepiece.base import Kind, Piece, SentencePieceSettings
+from stemma.tokenizers.sentencepiece.pieces import Kind, Piece, SentencePieceSettings
 from stemma.tokenizers.special import AddedToken
 from stemma.tokenizers.steps.template import Template, surround
 from stemma.tokenizers.tokenizer import Tokenizer

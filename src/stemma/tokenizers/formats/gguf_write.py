@@ -10,7 +10,8 @@ from stemma.tokenizers.bpe.alphabet import to_visible
 from stemma.tokenizers.bpe.byte_level import ByteLevelBPE
 from stemma.tokenizers.formats.gguf_patterns import name_of, pre_tokenizer
 from stemma.tokenizers.scan.patterns import rule
-from stemma.tokenizers.sentencepiece.base import Kind, SentencePieceTokenizer
+from stemma.tokenizers.sentencepiece.base import SentencePieceTokenizer
+from stemma.tokenizers.sentencepiece.pieces import Kind
 from stemma.tokenizers.special import AddedToken
 from stemma.tokenizers.tokenizer import Tokenizer
 from stemma.tokenizers.wordpiece.tokenizer import WordPiece

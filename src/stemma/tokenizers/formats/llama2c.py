@@ -17,9 +17,9 @@ from pathlib import Path
 from stemma.errors import TokenizerError
 from stemma.tokenizers.files import read_bytes
 from stemma.tokenizers.formats.sentencepiece_model import write_file
-from stemma.tokenizers.sentencepiece.base import Kind, Piece, SentencePieceSettings, byte_piece
 from stemma.tokenizers.sentencepiece.bpe import SentencePieceBPE
 from stemma.tokenizers.sentencepiece.normalizer import SPACE
+from stemma.tokenizers.sentencepiece.pieces import Kind, Piece, SentencePieceSettings, byte_piece
 from stemma.tokenizers.steps.template import Special, Template, Text
 
 UNKNOWN, BOS, EOS = "<unk>", "<s>", "</s>"

@@ -15,13 +15,9 @@ from dataclasses import asdict
 from typing import Any
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers.sentencepiece.base import (
-    FOUND_IN_TEXT,
-    Kind,
-    SentencePieceSettings,
-    SentencePieceTokenizer,
-)
+from stemma.tokenizers.sentencepiece.base import SentencePieceTokenizer
 from stemma.tokenizers.sentencepiece.normalizer import SPACE
+from stemma.tokenizers.sentencepiece.pieces import FOUND_IN_TEXT, Kind, SentencePieceSettings
 from stemma.tokenizers.unigram.model import UnigramModel
 
 _CURE = "Save it as a .model: stemma.tokenizers.formats.sentencepiece_model.write(...)."

@@ -29,13 +29,9 @@ from stemma.tokenizers.formats.protobuf import (
     read_fields,
     varint_field,
 )
-from stemma.tokenizers.sentencepiece.base import (
-    Kind,
-    Piece,
-    SentencePieceSettings,
-    SentencePieceTokenizer,
-)
+from stemma.tokenizers.sentencepiece.base import SentencePieceTokenizer
 from stemma.tokenizers.sentencepiece.bpe import SentencePieceBPE
+from stemma.tokenizers.sentencepiece.pieces import Kind, Piece, SentencePieceSettings
 from stemma.tokenizers.substrings import Substrings
 from stemma.tokenizers.unigram.tokenizer import UnigramTokenizer
 

@@ -10,13 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stemma.tokenizers.sentencepiece.base import (
-    FOUND_IN_TEXT,
-    Kind,
-    Piece,
-    SentencePieceSettings,
-    SentencePieceTokenizer,
-)
+from stemma.tokenizers.sentencepiece.base import SentencePieceTokenizer
+from stemma.tokenizers.sentencepiece.pieces import FOUND_IN_TEXT, Kind, Piece, SentencePieceSettings
 
 if TYPE_CHECKING:
     from stemma.tokenizers.sentencepiece.compiled import TextEncoder

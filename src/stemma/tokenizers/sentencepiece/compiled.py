@@ -19,8 +19,9 @@ from stemma.tokenizers.kernels import (
     spm_words,
     unigram,
 )
-from stemma.tokenizers.sentencepiece.base import FOUND_IN_TEXT, Kind, SentencePieceTokenizer
+from stemma.tokenizers.sentencepiece.base import SentencePieceTokenizer
 from stemma.tokenizers.sentencepiece.normalizer import SPACE, SentencePieceNormalizer
+from stemma.tokenizers.sentencepiece.pieces import FOUND_IN_TEXT, Kind
 from stemma.tokenizers.texts import all_utf8
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from stemma.errors import TokenizerError
 from stemma.tokenizers.sampling import check_sampling
-from stemma.tokenizers.sentencepiece.base import (
+from stemma.tokenizers.sentencepiece.base import SentencePieceTokenizer
+from stemma.tokenizers.sentencepiece.pieces import (
     FOUND_IN_TEXT,
     Kind,
     Piece,
     SentencePieceSettings,
-    SentencePieceTokenizer,
     byte_piece,
 )
 from stemma.tokenizers.special import END_OF_TEXT, AddedToken
