@@ -19,6 +19,7 @@ from stemma.tokenizers.rows import Spans, concatenate
 from stemma.tokenizers.sentencepiece.edges import Edges
 from stemma.tokenizers.sentencepiece.normalizer import SPACE, SentencePieceNormalizer, Spaces
 from stemma.tokenizers.sentencepiece.pieces import (
+    FOUND_IN_TEXT,
     Kind,
     Piece,
     SentencePieceSettings,
