@@ -80,8 +80,9 @@ def test_bad_files_leave_nothing(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["blank.txt", "broken.txt"]
 
 
-def test_files_of_fields_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl.gz"
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.ndjson.xz", "a.parquet"])
+def test_files_of_fields_are_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
     path.write_bytes(b"")
     with pytest.raises(DataError, match="documents in fields"):
         encode_file(path, ByteTokenizer(), tmp_path / "out")

@@ -118,8 +118,9 @@ def test_a_class_reads_only_its_own(saved: Path) -> None:
         ByteTokenizer.from_file(saved)
 
 
-def test_half_a_surrogate_pair_is_refused_wherever_it_stands(tmp_path: Path) -> None:
+@pytest.mark.parametrize("half", ["\\uD800", "\\ud800"])
+def test_half_a_surrogate_pair_is_refused_wherever_it_stands(half: str, tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
-    path.write_text('{"model": {"type": "GraphemeBPE", "patterns": ["\\ud83d\\ude00 \\uD800"]}}')
+    path.write_text(f'{{"model": {{"type": "GraphemeBPE", "patterns": ["🙂 {half}"]}}}}', "utf-8")
     with pytest.raises(TokenizerError, match=r"tokenizer\.json: holds a lone surrogate, U\+D800"):
         load_tokenizer(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from itertools import product
 
 import numpy as np
@@ -98,14 +99,14 @@ def test_what_contradicts_itself_is_refused() -> None:
 def test_samples_are_as_likely_as_their_scores() -> None:
     """The ways to cut "ab": ▁ab -6.5, ▁ ab -6, ▁ a b -7.5."""
     tokenizer, generator = build(), np.random.default_rng(3)
-    counts: dict[tuple[int, ...], int] = {}
-    for _ in range(3000):
-        ids = tuple(tokenizer.sample("ab", generator).tolist())
-        counts[ids] = counts.get(ids, 0) + 1
-    weights = {(5,): math.exp(-6.5), (1, 4): math.exp(-6), (1, 2, 3): math.exp(-7.5)}
-    assert counts.keys() == weights.keys()
-    for ids, weight in weights.items():
-        assert counts[ids] / 3000 == pytest.approx(weight / sum(weights.values()), abs=0.04)
+    scores = {(5,): -6.5, (1, 4): -6.0, (1, 2, 3): -7.5}
+    for alpha in (0.0, 0.3, 1.0, 3.0):
+        drawn = (tokenizer.sample("ab", generator, alpha=alpha).tolist() for _ in range(3000))
+        counts = Counter(map(tuple, drawn))
+        weights = {ids: math.exp(alpha * score) for ids, score in scores.items()}
+        assert counts.keys() == weights.keys()
+        for ids, weight in weights.items():
+            assert counts[ids] / 3000 == pytest.approx(weight / sum(weights.values()), abs=0.04)
     assert tokenizer.sample("ba ab", generator, alpha=200.0).tolist() == [1, 3, 2, 1, 4]
     with pytest.raises(TokenizerError, match="generator is 3"):
         tokenizer.sample("ab", 3)  # type: ignore[arg-type]
