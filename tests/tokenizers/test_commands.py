@@ -4,7 +4,7 @@ import gzip
 import json
 import warnings
 from collections.abc import Callable
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from stemma.errors import TokenizerError
 from stemma.tokenizers import BasicBPE, ByteLevelBPE, Tokenizer, gpt2, load_tokenizer
-from stemma.tokenizers.commands import app
+from stemma.tokenizers.commands import _given_text, app
 from stemma.tokenizers.named import find_tokenizer, find_tokenizers
 from stemma.tokenizers.training import FAMILIES, Bars, Lines, text_files, train_family
 
@@ -193,12 +193,14 @@ def test_progress_on_a_terminal() -> None:
     assert "20 of 20 tokens" in shown
 
 
-def test_a_library_call_shows_progress(tmp_path: Path) -> None:
+def test_a_library_call_shows_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.txt").write_text(TEXT)
     console = Console(file=StringIO(), force_terminal=True, width=120)
     tokenizer, head = train_family("bpe", [tmp_path], 280, console)
     assert isinstance(tokenizer, Tokenizer)
     assert "".join(head) == TEXT
+    monkeypatch.setattr("stemma.tokenizers.training.HEAD_BYTES", 100)
+    assert "".join(train_family("bpe", [tmp_path], 280, console).head) == TEXT[:100]
     assert "of 23 tokens" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -244,6 +246,20 @@ def test_show_says_where_nothing_is_merged(family: str, said: str, tmp_path: Pat
     assert said in " ".join(run("show", "--merges", "-t", made, "the mat").split())
 
 
+def test_whoever_sits_at_the_keyboard_is_told_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Keyboard(StringIO):
+        buffer = BytesIO(b"typed")
+
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stdin", Keyboard())
+    assert _given_text(None, None) == "typed"
+    assert "Type the text; end with Ctrl-D" in capsys.readouterr().err
+
+
 def test_show_special_tokens() -> None:
     plain = run("show", "a<|endoftext|>")
     assert "--special reads it as the token" in plain
@@ -261,7 +277,9 @@ def test_show_merges() -> None:
 
 def test_show_json_and_html(tmp_path: Path) -> None:
     page = tmp_path / "new" / "a.html"
-    found = json.loads(run("show", "wörld", "--json", "--html", str(page)))
+    shown = run("show", "wörld", "--json", "--html", str(page))
+    assert '"text": "wörld"' in shown
+    found = json.loads(shown)
     assert [token["id"] for token in found["tokens"]] == gpt2().encode("wörld").tolist()
     assert found["tokens"][1] == {
         "id": 30570,

@@ -143,6 +143,7 @@ def test_of_a_long_text_the_beginning_is_shown(monkeypatch: pytest.MonkeyPatch) 
         assert found.count("data-at=") == most
         assert "#w0" in found
         assert "different words shown" in found
+        assert ('id="w1"' in found) == (most > 1)
     assert "more" not in found.partition('id="text"')[2].partition("</div>")[0]
 
 

@@ -80,7 +80,7 @@ def train_family(
     given = {name: value for name, value in options.items() if value not in (None, False, [])}
     for name in given:
         if name not in accepted:
-            flag = name.replace("_", "-").removesuffix("s")
+            flag = name.replace("_", "-")
             raise TokenizerError(f"the family {family} has no option --{flag}")
     n_bytes = 0 if STANDARD_INPUT in files else sum(map(size_of, files))
     head: list[str] = []
