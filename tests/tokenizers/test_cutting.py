@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from stemma.tokenizers import (
     BasicBPE,
+    ByteLevelBPE,
     ByteTokenizer,
     GraphemeBPE,
     Tokenizer,
@@ -51,13 +52,13 @@ def n_stretches(tokenizer: Tokenizer, text: str) -> int:
     return sum(len(batch) for batch in parallel._batches(tokenizer, text, frozenset(), 1))
 
 
-def read(model: Any, normalizer: Any, pre_tokenizer: Any) -> Tokenizer:
+def read(model: Any, normalizer: Any, pre_tokenizer: Any, added: Sequence[Any] = ()) -> Tokenizer:
     """A ``tokenizer.json`` of these parts; a list of steps is a sequence."""
     steps = {"normalizer": normalizer, "pre_tokenizer": pre_tokenizer}
     for kind, key in (("normalizer", "normalizers"), ("pre_tokenizer", "pretokenizers")):
         if isinstance(steps[kind], list):
             steps[kind] = {"type": "Sequence", key: steps[kind]}
-    return huggingface.read({"model": model, "added_tokens": [], **steps})
+    return huggingface.read({"model": model, "added_tokens": [*added], **steps})
 
 
 def test_the_last_edge() -> None:
@@ -212,3 +213,39 @@ def test_families_of_words(
     tokenizer = read(model, normalizer, pre_tokenizer)
     for text in texts:
         assert streamed(tokenizer, text, threads=2) == tokenizer.encode(text).tolist()
+
+
+ADDED = st.fixed_dictionaries(
+    {flag: st.booleans() for flag in ("single_word", "lstrip", "rstrip", "normalized")}
+)
+
+
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(ADDED, min_size=3, max_size=3), st.text("AbBB  ", max_size=30), st.booleans())
+@example([{"normalized": True}] * 3, "AB AA", False)
+@example([{"normalized": True, "rstrip": True}] * 3, "BA   BA   BA   B", True)
+@example([{"normalized": False, "rstrip": True, "lstrip": True}] * 3, "ab<>      ab", True)
+def test_added_tokens_are_found_in_a_stream(
+    streamed: Streamed, flags: list[dict[str, bool]], text: str, by_characters: bool
+) -> None:
+    """Also where the normalised text holds them, and with the white space that they take along."""
+    vocabulary = {token: i for i, token in enumerate(["<unk>", "a", "b", "A", "B", " ", "<", ">"])}
+    added = [
+        {"id": 8 + i, "content": name, "special": False, **flags[i]}
+        for i, name in enumerate(("b a", "<>", "ba"))
+    ]
+    model = {"type": "BPE", "vocab": vocabulary, "merges": [], "unk_token": "<unk>"}
+    pre_tokenizer = None if by_characters else {"type": "WhitespaceSplit"}
+    tokenizer = read(model, {"type": "Lowercase"}, pre_tokenizer, added)
+    assert streamed(tokenizer, text) == tokenizer.encode(text).tolist()
+
+
+@pytest.mark.parametrize("side", ["lstrip", "rstrip"])
+def test_white_space_that_a_token_takes_along_is_not_cut(streamed: Streamed, side: str) -> None:
+    spellings = [bytes([value]) for value in range(256)] + [b"<>"]
+    token = AddedToken("<>", 256, special=False, lstrip=side == "lstrip", rstrip=side == "rstrip")
+    tokenizer = ByteLevelBPE(spellings, [], [token], pattern=(".|\n",))
+    text = "ab" + " " * 9 + "<>" + " " * 9 + "ab"
+    assert streamed(tokenizer, text) == tokenizer.encode(text).tolist()

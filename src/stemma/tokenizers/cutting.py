@@ -10,6 +10,9 @@ from typing import NamedTuple, Protocol, TypeVar
 A = TypeVar("A")
 B = TypeVar("B")
 
+AROUND = 8
+"""Characters on each side of a place that tell what a normaliser does there."""
+
 _LOOKED_AT = 256
 """Characters among which the last place for a cut is looked for at once."""
 

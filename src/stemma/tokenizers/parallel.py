@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers.cutting import Stretch
+from stemma.tokenizers.cutting import AROUND, Stretch
 from stemma.tokenizers.special import AllowedSpecial
 from stemma.tokenizers.texts import check_documents, check_text
 
@@ -125,8 +125,7 @@ def _safe_cut(tokenizer: Tokenizer, text: str, before: int, names: frozenset[str
     """
     longest = max(map(len, names), default=0)
     before = min(before, len(text) - longest)
-    while before > 0:
-        cut = tokenizer._cut(text, before)
+    while before > 0 and (cut := tokenizer._cut(text, before)):
         start = max(cut - longest, 0)
         window = text[start : cut + longest]
         found = [
@@ -136,10 +135,29 @@ def _safe_cut(tokenizer: Tokenizer, text: str, before: int, names: frozenset[str
             if isinstance(part, int) and a <= cut - start <= b
         ]
         around = (text[max(cut - len(name), 0) : cut + len(name)] for name in names)
-        if not found and not any(map(contains, around, names)):
+        apart = not found and not any(map(contains, around, names))
+        if apart and not _touched_later(tokenizer, text, cut, names):
             return cut
         before = cut - 1
     return 0
+
+
+def _touched_later(tokenizer: Tokenizer, text: str, cut: int, names: frozenset[str]) -> bool:
+    """Whether a token may touch the place that the text as given does not show.
+
+    One that is sought in the normalised text, or that takes white space along.
+    """
+    tokens = [tokenizer._added.by_content[name] for name in names]
+    if text[cut - 1].isspace() and any(token.lstrip or token.rstrip for token in tokens):
+        return True
+    later = [token.content for token in tokens if token.normalized]
+    if tokenizer.normalizer is None or not later:
+        return False
+    sides = tokenizer.normalizer.edge(text[max(cut - AROUND, 0) : cut], text[cut : cut + AROUND])
+    if sides is None or not sides[0]:
+        return True
+    left, right = sides[0][-1], sides[1][0]
+    return any(c.endswith(left) or c.startswith(right) or left + right in c for c in later)
 
 
 def _threads(wanted: int | None) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stemma.tokenizers.cutting import Stretch, before_spaces
+from stemma.tokenizers.cutting import AROUND, Stretch, before_spaces
 from stemma.tokenizers.rows import Spans
 from stemma.tokenizers.special import AddedToken
 from stemma.tokenizers.tokenizer import Tokenizer
@@ -18,9 +18,6 @@ from stemma.tokenizers.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from stemma.tokenizers.steps.normalizers import Normalizer
     from stemma.tokenizers.steps.template import Template
-
-LOOKED_AT = 8
-"""Characters on each side of a place that tell whether a text may be cut there."""
 
 CACHED_WORDS = 1 << 17
 LONG_WORD = 64
@@ -106,7 +103,7 @@ class WordwiseTokenizer(Tokenizer):
     def _cut(self, text: str, before: int) -> int:
         """Before a space, where that is certain to change no word, or to change no word's ids."""
         for place in before_spaces(text, before):
-            sides = text[max(place - LOOKED_AT, 0) : place], text[place : place + LOOKED_AT]
+            sides = text[max(place - AROUND, 0) : place], text[place : place + AROUND]
             changed = sides if self.normalizer is None else self.normalizer.edge(*sides)
             inner = changed and self.pre_tokenizer.edge(changed[0][-1:], changed[1][0])
             if inner and (inner == ("", "") or self._apart(*inner)):
