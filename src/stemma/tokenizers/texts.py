@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from stemma.errors import TokenizerError
+
+T = TypeVar("T", str, bytes)
 
 
 def check_text(text: str) -> None:
@@ -42,6 +45,18 @@ def all_utf8(texts: Sequence[str]) -> list[bytes]:
         return list(map(str.encode, texts))
     except (TypeError, UnicodeEncodeError):
         return [utf8(text) for text in texts]
+
+
+def in_groups(texts: Sequence[T], most: int) -> Iterator[Sequence[T]]:
+    """Neighbouring texts together, up to ``most`` characters or bytes; a longer one by itself."""
+    start = total = 0
+    for i, text in enumerate(texts):
+        if i > start and total + len(text) > most:
+            yield texts[start:i]
+            start, total = i, 0
+        total += len(text)
+    if start < len(texts):
+        yield texts[start:]
 
 
 def check_documents(documents: Path | Iterable[str | Path]) -> Iterable[str]:

@@ -34,7 +34,7 @@ from stemma.tokenizers.rows import Spans
 from stemma.tokenizers.scan.patterns import Rule
 from stemma.tokenizers.scan.words import splitter
 from stemma.tokenizers.special import END_OF_TEXT, AddedToken, AllowedSpecial
-from stemma.tokenizers.texts import all_utf8
+from stemma.tokenizers.texts import all_utf8, in_groups
 from stemma.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
 LONG_WORD_BYTES = 64
 CACHED_WORDS = 1 << 17
+TEXTS_AT_ONCE = 1 << 18
+"""Characters of several texts that are encoded together."""
+
 MOST_COMPILED = (1 << 21) - 1
 _NEVER_IN_UTF8 = frozenset([0xC0, 0xC1, *range(0xF5, 0x100)])
 
@@ -246,7 +249,9 @@ class ByteLevelBPE(Tokenizer):
             or not kernels.worth(sum(map(len, texts)))
         ):
             return super()._encode_texts(texts, allowed_special)
-        return self._compiled.encode_texts(all_utf8(texts))
+        # Threads take turns: while one makes bytes of some texts, another encodes its own.
+        groups = in_groups(texts, TEXTS_AT_ONCE)
+        return [row for group in groups for row in self._compiled.encode_texts(all_utf8(group))]
 
     def _cut(self, text: str, before: int) -> int:
         """Where a word ends in any case; before a normal form is made, only within ASCII.

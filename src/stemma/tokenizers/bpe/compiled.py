@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stemma.tokenizers.bpe.merge import Pair
 from stemma.tokenizers.bpe.merge_list import Rows
 from stemma.tokenizers.scan.words import Room, WordSplitter
+from stemma.tokenizers.texts import in_groups
 
 if TYPE_CHECKING:
     from stemma.tokenizers.kernels.merging import Merging
@@ -174,7 +175,7 @@ class CompiledBPE:
         limits = np.cumsum(sizes)
         n_bytes = int(limits[-1]) if len(texts) else 0
         if n_bytes > SEGMENT and len(texts) > 1:
-            return [row for group in _groups(texts, sizes) for row in self.encode_texts(group)]
+            return [row for group in in_groups(texts, SEGMENT) for row in self.encode_texts(group)]
         data = np.frombuffer(b"".join((*texts, PADDING)), np.uint8)
         try:
             desk = self._desks.pop()
@@ -240,18 +241,6 @@ _BYTES = [np.array([value, *PADDING], np.uint8) for value in range(256)]
 def _parts(ids: NDArray[np.int32], counts: NDArray[np.int64]) -> list[NDArray[np.int32]]:
     ends = counts.tolist()
     return [ids[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-
-
-def _groups(texts: Sequence[bytes], sizes: NDArray[np.int64]) -> Iterator[Sequence[bytes]]:
-    """Neighbouring texts together, as many as make up a segment; a longer text by itself."""
-    start = total = 0
-    for i, size in enumerate(sizes.tolist()):
-        if i > start and total + size > SEGMENT:
-            yield texts[start:i]
-            start, total = i, 0
-        total += size
-    if start < len(texts):
-        yield texts[start:]
 
 
 def _power_of_two(least: int) -> int:
