@@ -17,9 +17,13 @@ from stemma.nn import (
     GatedMLPConfig,
     LayerNormConfig,
     LearnedPositionsConfig,
+    LinearScalingConfig,
+    Llama3ScalingConfig,
     MLPConfig,
     RMSNormConfig,
     RotaryConfig,
+    RotaryScalingConfig,
+    YarnScalingConfig,
 )
 
 LLAMA = FAMILIES["llama"]
@@ -39,6 +43,16 @@ def tiny(**changes: Any) -> TransformerConfig:
         "tie_embeddings": False,
     }
     return TransformerConfig(**{**values, **changes})
+
+
+def scalings() -> st.SearchStrategy[RotaryScalingConfig | None]:
+    factor, context = st.sampled_from([1.0, 2.0, 8.0]), st.integers(1, 12)
+    return (
+        st.none()
+        | st.builds(LinearScalingConfig, factor=factor)
+        | st.builds(Llama3ScalingConfig, factor=factor, original_context=context)
+        | st.builds(YarnScalingConfig, factor=factor, original_context=context)
+    )
 
 
 @st.composite
@@ -62,7 +76,9 @@ def configs(draw: st.DrawFn) -> TransformerConfig:
             bias=draw(st.booleans()),
         ),
         norm=RMSNormConfig(eps=draw(st.sampled_from([1e-6, 1e-3]))),
-        position=RotaryConfig(theta=draw(st.sampled_from([100.0, 10_000.0, 500_000.0]))),
+        position=RotaryConfig(
+            theta=draw(st.sampled_from([100.0, 10_000.0, 500_000.0])), scaling=draw(scalings())
+        ),
         tie_embeddings=draw(st.booleans()),
     )
 
@@ -137,8 +153,20 @@ def test_every_spelling_of_the_rotary_base_is_read(rope: dict[str, Any]) -> None
 @pytest.mark.parametrize(
     ("key", "value", "named"),
     [
-        ("rope_scaling", {"rope_type": "llama3", "factor": 8.0}, "rope_scaling.rope_type"),
-        ("rope_scaling", {"type": "linear", "factor": 2.0}, "rope_scaling.type"),
+        ("rope_scaling", {"rope_type": "longrope", "factor": 8.0}, "rope_scaling.rope_type"),
+        ("rope_scaling", {"type": "dynamic", "factor": 2.0}, "rope_scaling.type"),
+        ("rope_scaling", {"type": "linear", "factor": 0.5}, "rope_scaling.factor"),
+        ("rope_scaling", {"rope_type": "linear", "factor": 2.0, "x": 1}, "rope_scaling.x"),
+        (
+            "rope_parameters",
+            {"rope_type": "llama3", "factor": 2, "low_freq_factor": 4.0},
+            "rope_parameters.high_freq_factor",
+        ),
+        (
+            "rope_parameters",
+            {"rope_type": "yarn", "factor": 2, "mscale": 0.7},
+            "rope_parameters.mscale",
+        ),
         ("rope_scaling", "linear", "rope_scaling"),
         ("rope_parameters", {"rope_type": "default", "factor": 2.0}, "rope_parameters.factor"),
         (

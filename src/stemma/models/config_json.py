@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stemma.errors import ModelError
@@ -73,7 +73,6 @@ _HARMLESS = frozenset(
     ]
 )
 _OFF: tuple[Any, ...] = (None, False, 0, 0.0, [], {}, "")
-_UNSCALED = {"rope_type": "default", "type": "default", "partial_rotary_factor": 1.0}
 
 
 class ConfigJson:
@@ -82,11 +81,13 @@ class ConfigJson:
     Args:
         values: as parsed.
         family: for the messages.
+        prefix: of the names, for the messages.
     """
 
-    def __init__(self, values: Mapping[str, Any], family: str) -> None:
+    def __init__(self, values: Mapping[str, Any], family: str, prefix: str = "") -> None:
         self._values = dict(values)
         self._family = family
+        self._prefix = prefix
         self._taken: set[str] = set()
 
     def integer(self, name: str, default: int | None = None) -> int:
@@ -132,22 +133,27 @@ class ConfigJson:
         """Keys that change nothing in this family."""
         self._taken.update(names)
 
-    def rope_theta(self, default: float = 10_000.0) -> float:
-        """The base of the rotary angles, in the spelling of any version; no scaling of them."""
-        theta = self.number("rope_theta", default)
-        for name in ("rope_scaling", "rope_parameters"):
-            table = self._take(name, {})
-            if not isinstance(table, Mapping):
-                raise self.refuse(name, table, "it must be a table")
-            for key, value in table.items():
-                if key == "rope_theta":
-                    theta = ConfigJson(table, self._family).number(key)
-                elif value is not None and value != _UNSCALED.get(key):
-                    raise self.refuse(
-                        f"{name}.{key}", value, "rotary positions are not scaled here"
-                    )
-        self.must_be("partial_rotary_factor", 1.0)
-        return theta
+    def optional_number(self, name: str) -> float | None:
+        """A number above zero; None where it is absent or ``null``."""
+        self._taken.add(name)
+        return None if self._values.get(name) is None else self.number(name)
+
+    def one_of(self, name: str, known: Sequence[str], default: str) -> str:
+        """One of some words."""
+        value = self._take(name, default)
+        if value not in known:
+            raise self.refuse(name, value, f"there is {', '.join(known)}")
+        return str(value)
+
+    def table(self, name: str) -> ConfigJson | None:
+        """The values of a table within; None where it is absent, ``null`` or empty."""
+        values = self._take(name, {})
+        if not isinstance(values, Mapping):
+            raise self.refuse(name, values, "it must be a table")
+        return ConfigJson(values, self._family, f"{self._prefix}{name}.") if values else None
+
+    def __contains__(self, name: str) -> bool:
+        return self._values.get(name) is not None
 
     def finish(self, *architectures: str) -> None:
         """Refuse what is left.
@@ -168,7 +174,7 @@ class ConfigJson:
     def refuse(self, name: str, value: Any, why: str) -> ModelError:
         """The error that names a key."""
         return ModelError(
-            f"{name} = {value!r} in a {self._family} model: {why}",
+            f"{self._prefix}{name} = {value!r} in a {self._family} model: {why}",
             where="config.json",
             cure="Reading it all the same would give another model than the one that was trained.",
         )
@@ -178,7 +184,7 @@ class ConfigJson:
         value = self._values.get(name)
         if value is None and default is None:
             raise ModelError(
-                f"{name!r} is missing",
+                f"{self._prefix + name!r} is missing",
                 where="config.json",
                 cure=f"A {self._family} model cannot be built without it.",
             )

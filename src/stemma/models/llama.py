@@ -12,6 +12,7 @@ from typing import Any
 
 from stemma.models.config_json import ACTIVATIONS, ConfigJson
 from stemma.models.family import EMBEDDING, Family, Weight, expect, need
+from stemma.models.rotary_json import read_rotary, write_rotary
 from stemma.models.transformer import TransformerConfig
 from stemma.nn import AttentionConfig, GatedMLPConfig, RMSNormConfig, RotaryConfig
 
@@ -28,7 +29,6 @@ def write_shape(config: TransformerConfig) -> dict[str, Any]:
     attention = config.attention
     need(config.placement == "pre", "placement", config.placement)
     need(config.residual, "residual", config.residual)
-    rope = {"rope_type": "default", "rope_theta": position.theta}
     return {
         "vocab_size": config.vocab_size,
         "max_position_embeddings": config.context_length,
@@ -40,8 +40,7 @@ def write_shape(config: TransformerConfig) -> dict[str, Any]:
         "intermediate_size": feedforward.d_ff,
         "hidden_act": ACTIVATIONS[feedforward.activation],
         "rms_norm_eps": norm.eps,
-        "rope_parameters": rope,  # transformers 5
-        "rope_theta": position.theta,  # before
+        **write_rotary(position),
         "attention_bias": attention.bias,
         "attention_dropout": 0.0,
         "tie_word_embeddings": config.tie_embeddings,
@@ -79,7 +78,7 @@ def read_shape(
                 bias=mlp_bias,
             ),
             "norm": RMSNormConfig(eps=eps),
-            "position": RotaryConfig(theta=read.rope_theta()),
+            "position": read_rotary(read),
             "tie_embeddings": read.flag("tie_word_embeddings", False),
         },
         source="config.json",

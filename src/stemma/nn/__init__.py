@@ -14,6 +14,12 @@ from stemma.nn.position import (
     Rotary,
     RotaryConfig,
 )
+from stemma.nn.rotary_scaling import (
+    LinearScalingConfig,
+    Llama3ScalingConfig,
+    RotaryScalingConfig,
+    YarnScalingConfig,
+)
 
 __all__ = [
     "ACTIVATIONS",
@@ -30,6 +36,8 @@ __all__ = [
     "LayerNorm",
     "LayerNormConfig",
     "LearnedPositionsConfig",
+    "LinearScalingConfig",
+    "Llama3ScalingConfig",
     "MLPConfig",
     "MultiHeadAttention",
     "NoPositionsConfig",
@@ -40,6 +48,8 @@ __all__ = [
     "RMSNormConfig",
     "Rotary",
     "RotaryConfig",
+    "RotaryScalingConfig",
+    "YarnScalingConfig",
     "attend",
     "attend_explicitly",
 ]

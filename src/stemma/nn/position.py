@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from stemma.config import Config
 from stemma.errors import ModelError
+from stemma.nn.rotary_scaling import RotaryScaling, RotaryScalingConfig
 
 
 class Rotation(NamedTuple):
@@ -45,17 +46,21 @@ class Rotary(nn.Module):
     Args:
         d_head: features of a head; even.
         theta: base of the wavelengths, which run from :math:`2\pi` to :math:`2\pi\theta`.
+        scaling: changes the angles, for texts longer than those of training; see `RotaryScaling`.
 
     Raises:
         ModelError: if ``d_head`` is odd.
     """
 
-    def __init__(self, d_head: int, *, theta: float = 10_000.0) -> None:
+    def __init__(
+        self, d_head: int, *, theta: float = 10_000.0, scaling: RotaryScaling | None = None
+    ) -> None:
         super().__init__()
         if d_head % 2:
             raise ModelError(odd_head(d_head))
         self.d_head = d_head
         self.theta = theta
+        self.scaling = scaling
 
     def forward(self, positions: Int[Tensor, "*batch seq"]) -> Rotation:
         """Cosines and sines at ``positions``, in float32.
@@ -67,16 +72,21 @@ class Rotary(nn.Module):
             positions: ``[seq]``, or ``[batch, seq]`` where rows differ.
         """
         pairs = torch.arange(0, self.d_head, 2, device=positions.device, dtype=torch.float32)
-        inverse_wavelengths = self.theta ** -(pairs / self.d_head)
-        angles = positions.unsqueeze(-1) * inverse_wavelengths
+        per_position = self.theta ** -(pairs / self.d_head)
+        if self.scaling is not None:
+            per_position = self.scaling.scale(per_position, self.theta)
+        angles = positions.unsqueeze(-1) * per_position
         if positions.ndim == 2:
             angles = angles.unsqueeze(1)
         cos, sin = angles.cos(), angles.sin()
+        if self.scaling is not None and self.scaling.gain != 1:
+            cos, sin = cos * self.scaling.gain, sin * self.scaling.gain
         return Rotation(torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1))
 
     def extra_repr(self) -> str:
         """Size of a head and base."""
-        return f"{self.d_head}, theta={self.theta}"
+        scaling = "" if self.scaling is None else f", scaling={self.scaling}"
+        return f"{self.d_head}, theta={self.theta}{scaling}"
 
 
 def apply_rotation(
@@ -111,6 +121,9 @@ class RotaryConfig(Config):
 
     kind: Literal["rotary"] = "rotary"
     theta: float = Field(default=10_000.0, gt=0)
+    scaling: RotaryScalingConfig | None = Field(
+        default=None, description="for longer texts than those of training"
+    )
 
     def build_embedding(self, context_length: int, d_model: int) -> nn.Embedding | None:
         """Nothing is added."""
@@ -118,7 +131,7 @@ class RotaryConfig(Config):
 
     def build_rotation(self, d_head: int) -> Rotary | None:
         """The rotation of heads of ``d_head`` features."""
-        return Rotary(d_head, theta=self.theta)
+        return Rotary(d_head, theta=self.theta, scaling=self.scaling)
 
 
 class NoPositionsConfig(Config):
