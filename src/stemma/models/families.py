@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from stemma.errors import ModelError
-from stemma.models import gpt2, llama, qwen3
+from stemma.models import gpt2, llama, mistral, qwen2, qwen3
 from stemma.models.family import Family
 from stemma.models.transformer import TransformerConfig
 
-FAMILIES = {family.model_type: family for family in (gpt2.FAMILY, llama.FAMILY, qwen3.FAMILY)}
+_MODULES = (gpt2, llama, qwen2, qwen3, mistral)
+FAMILIES: dict[str, Family] = {module.FAMILY.model_type: module.FAMILY for module in _MODULES}
 
 
 def family_of(config: TransformerConfig) -> Family | None:

@@ -36,7 +36,7 @@ def write_config(config: TransformerConfig) -> dict[str, Any]:
     )
     whole = attention.head_size(config.d_model) * attention.n_heads == config.d_model
     need(whole, "attention.d_head", attention.d_head)
-    need(attention.bias, "attention.bias", attention.bias)
+    need(attention.bias is True, "attention.bias", attention.bias)
     need(attention.qk_norm is None, "attention.qk_norm", attention.qk_norm)
     need(feedforward.bias, "feedforward.bias", feedforward.bias)
     return {

@@ -1,6 +1,6 @@
 """Llama in Hugging Face's files: RMSNorm, rotary positions, a gated feed-forward, shared keys.
 
-Touvron et al. 2023, arXiv:2302.13971. What its shape and Qwen3's have in common stands here too.
+Touvron et al. 2023, arXiv:2302.13971. What all models of its shape have in common stands here too.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 from stemma.models.config_json import ACTIVATIONS, ConfigJson
 from stemma.models.family import EMBEDDING, Family, Weight, expect, need
@@ -41,16 +41,56 @@ def write_shape(config: TransformerConfig) -> dict[str, Any]:
         "hidden_act": ACTIVATIONS[feedforward.activation],
         "rms_norm_eps": norm.eps,
         **write_rotary(position),
-        "attention_bias": attention.bias,
         "attention_dropout": 0.0,
         "tie_word_embeddings": config.tie_embeddings,
     }
 
 
+def write_bias(config: TransformerConfig) -> dict[str, Any]:
+    """The key that says whether all four maps of the attention have biases.
+
+    Raises:
+        ModelError: if some have and others not.
+    """
+    bias = config.attention.bias
+    need(isinstance(bias, bool), "attention.bias", bias)
+    return {"attention_bias": bias}
+
+
+def write_full_attention(config: TransformerConfig) -> dict[str, Any]:
+    """What Qwen's files say of sliding windows: there are none."""
+    window = {"sliding_window": None, "max_window_layers": config.n_layers}
+    return {"use_sliding_window": False, **window}
+
+
+def read_full_attention(read: ConfigJson) -> None:
+    """Insist on attention without sliding windows, as Qwen's files ask for it.
+
+    Raises:
+        ModelError: naming the key that asks for a window.
+    """
+    read.must_be("use_sliding_window", False)
+    read.pass_over("sliding_window", "max_window_layers")
+    n_layers = read.integer("num_hidden_layers")
+    read.must_be("layer_types", ["full_attention"] * n_layers)
+
+
 def read_shape(
-    read: ConfigJson, *, qk_norm: bool, d_head: int | None, mlp_bias: bool = False
+    read: ConfigJson,
+    *,
+    bias: bool | Literal["qkv"],
+    d_head: int | None,
+    qk_norm: bool = False,
+    mlp_bias: bool = False,
 ) -> TransformerConfig:
     """The config of a model of Llama's shape; without dropout, which is a setting of training.
+
+    Args:
+        read: its ``config.json``.
+        bias: see `AttentionConfig`.
+        d_head: likewise.
+        qk_norm: whether queries and keys are normed as everything else is.
+        mlp_bias: whether the maps of the feed-forward have biases.
 
     Raises:
         ModelError: naming the key that is missing or cannot be done here.
@@ -69,7 +109,7 @@ def read_shape(
                 n_heads=n_heads,
                 n_kv_heads=read.integer("num_key_value_heads", n_heads),
                 d_head=d_head,
-                bias=read.flag("attention_bias", False),
+                bias=bias,
                 qk_norm=RMSNormConfig(eps=eps) if qk_norm else None,
             ),
             "feedforward": GatedMLPConfig(
@@ -87,10 +127,11 @@ def read_shape(
 
 def weights(config: TransformerConfig) -> Iterator[Weight]:
     """The table of names that all models of Llama's shape share."""
-    attention, feedforward = config.attention, config.feedforward
+    bias = config.attention.bias
     maps = (
-        ("self_attn", "attention", ("q_proj", "k_proj", "v_proj", "o_proj"), attention.bias),
-        ("mlp", "feedforward", ("gate_proj", "up_proj", "down_proj"), feedforward.bias),
+        ("self_attn", "attention", ("q_proj", "k_proj", "v_proj"), bool(bias)),
+        ("self_attn", "attention", ("o_proj",), bias is True),
+        ("mlp", "feedforward", ("gate_proj", "up_proj", "down_proj"), config.feedforward.bias),
     )
     yield Weight("model.embed_tokens.weight", (EMBEDDING,))
     for i in range(config.n_layers):
@@ -113,7 +154,7 @@ def write_config(config: TransformerConfig) -> dict[str, Any]:
     attention = config.attention
     need(attention.qk_norm is None, "attention.qk_norm", attention.qk_norm)
     need(config.d_model % attention.n_heads == 0, "attention.n_heads", attention.n_heads)
-    return {**write_shape(config), "mlp_bias": config.feedforward.bias}
+    return {**write_shape(config), **write_bias(config), "mlp_bias": config.feedforward.bias}
 
 
 def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
@@ -127,7 +168,8 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
     read.must_be("pretraining_tp", 1)
     read.pass_over("is_llama_config")
     d_head = read.optional_integer("head_dim")
-    config = read_shape(read, qk_norm=False, d_head=d_head, mlp_bias=read.flag("mlp_bias", False))
+    bias, mlp_bias = read.flag("attention_bias", False), read.flag("mlp_bias", False)
+    config = read_shape(read, bias=bias, d_head=d_head, mlp_bias=mlp_bias)
     read.finish(FAMILY.architecture, FAMILY.base_architecture)
     return config
 

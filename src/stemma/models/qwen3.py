@@ -28,9 +28,8 @@ def write_config(config: TransformerConfig) -> dict[str, Any]:
     need(not config.feedforward.bias, "feedforward.bias", config.feedforward.bias)
     return {
         **llama.write_shape(config),
-        "use_sliding_window": False,
-        "sliding_window": None,
-        "max_window_layers": config.n_layers,
+        **llama.write_bias(config),
+        **llama.write_full_attention(config),
     }
 
 
@@ -42,11 +41,9 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
         ConfigError: if its numbers do not fit one another.
     """
     read = ConfigJson(config_json, FAMILY.model_type)
-    read.must_be("use_sliding_window", False)
-    read.pass_over("sliding_window", "max_window_layers")
-    n_layers = read.integer("num_hidden_layers")
-    read.must_be("layer_types", ["full_attention"] * n_layers)
-    config = llama.read_shape(read, qk_norm=True, d_head=read.integer("head_dim", 128))
+    llama.read_full_attention(read)
+    bias, d_head = read.flag("attention_bias", False), read.integer("head_dim", 128)
+    config = llama.read_shape(read, bias=bias, d_head=d_head, qk_norm=True)
     read.finish(FAMILY.architecture, FAMILY.base_architecture)
     return config
 

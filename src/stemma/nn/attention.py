@@ -140,7 +140,8 @@ class MultiHeadAttention(nn.Module):
         n_heads: heads of queries.
         n_kv_heads: heads of keys and values; ``n_heads`` by default.
         d_head: features of a head; ``d_model / n_heads`` by default.
-        bias: whether the four maps have biases.
+        bias: whether the maps of queries, keys and values have biases.
+        out_bias: whether the last map has one; as ``bias`` by default.
         q_norm: norm of each query over d_head, before it is rotated.
         k_norm: norm of each key.
         dropout: probability of dropping an attention weight while training.
@@ -157,6 +158,7 @@ class MultiHeadAttention(nn.Module):
         n_kv_heads: int | None = None,
         d_head: int | None = None,
         bias: bool = True,
+        out_bias: bool | None = None,
         q_norm: nn.Module | None = None,
         k_norm: nn.Module | None = None,
         dropout: float = 0.0,
@@ -171,7 +173,8 @@ class MultiHeadAttention(nn.Module):
         self.q_proj = nn.Linear(d_model, self.n_heads * self.d_head, bias=bias)
         self.k_proj = nn.Linear(d_model, self.n_kv_heads * self.d_head, bias=bias)
         self.v_proj = nn.Linear(d_model, self.n_kv_heads * self.d_head, bias=bias)
-        self.o_proj = nn.Linear(self.n_heads * self.d_head, d_model, bias=bias)
+        out_bias = bias if out_bias is None else out_bias
+        self.o_proj = nn.Linear(self.n_heads * self.d_head, d_model, bias=out_bias)
         self.q_norm = q_norm
         self.k_norm = k_norm
 
@@ -275,7 +278,9 @@ class AttentionConfig(Config):
     n_heads: int = Field(ge=1)
     n_kv_heads: int | None = Field(default=None, ge=1, description="default: n_heads")
     d_head: int | None = Field(default=None, ge=1, description="default: d_model / n_heads")
-    bias: bool = True
+    bias: bool | Literal["qkv"] = Field(
+        default=True, description="of all four maps, or of those of queries, keys and values"
+    )
     qk_norm: NormConfig | None = Field(
         default=None, description="norm of queries and keys over d_head"
     )
@@ -293,7 +298,8 @@ class AttentionConfig(Config):
             self.n_heads,
             n_kv_heads=self.n_kv_heads,
             d_head=self.d_head,
-            bias=self.bias,
+            bias=bool(self.bias),
+            out_bias=self.bias is True,
             q_norm=self.qk_norm.build(d_head) if self.qk_norm else None,
             k_norm=self.qk_norm.build(d_head) if self.qk_norm else None,
             dropout=self.dropout,
