@@ -15,6 +15,8 @@ from stemma.models import Transformer
 from stemma.tokenizers import Tokenizer, gpt2
 from stemma.tokenizers import load_tokenizer as read_tokenizer
 
+GGUF = ".gguf"
+
 
 def load(
     path_or_name: str | Path,
@@ -28,6 +30,7 @@ def load(
     |---|---|
     | a model directory | that |
     | a run directory | its ``model/`` |
+    | a GGUF file (``.gguf``) | its model and its vocabulary |
     | a name of the catalog (``gpt2``) | its files, fetched if need be |
     | ``owner/repo[@revision]`` | the repository on the Hugging Face Hub |
 
@@ -35,7 +38,7 @@ def load(
 
     Args:
         path_or_name: as above.
-        dtype: of the parameters; as in the files by default.
+        dtype: of the parameters; as in the files by default, float32 from a GGUF file.
         device: where the model is put.
 
     Raises:
@@ -43,6 +46,11 @@ def load(
         DataError: if a file of the catalog cannot be had.
         TokenizerError: if its tokenizer is of a kind that is not known here.
     """
+    file = Path(path_or_name).expanduser()
+    if file.suffix.lower() == GGUF and file.is_file():
+        from stemma.hub.gguf_model import load_gguf
+
+        return load_gguf(file, dtype=dtype, device=device), read_tokenizer(file)
     directory = find_model(path_or_name)
     if not (directory / TOKENIZER).is_file():
         raise ModelError(
@@ -118,7 +126,8 @@ def _not_a_directory(path: Path) -> ModelError:
     return ModelError(
         "is a file, and a model is a directory",
         where=str(path),
-        cure="Give the directory with config.json, model.safetensors and tokenizer.json.",
+        cure="Give the directory with config.json, model.safetensors and tokenizer.json, or a "
+        "file .gguf.",
     )
 
 

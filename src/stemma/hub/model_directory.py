@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from stemma.errors import ModelError
 from stemma.hub.card import ModelCard
 from stemma.hub.checksums import verify_checksums, write_checksums
 from stemma.hub.weight_files import SINGLE, WeightFiles, read_json
-from stemma.models import Transformer
+from stemma.models import Transformer, TransformerConfig
 from stemma.models.families import family_for, family_named
 from stemma.tokenizers import Tokenizer
 
@@ -45,7 +46,7 @@ def save_model(
     setting of training, not of the model, and is not kept.
 
     Args:
-        model: of a family that Hugging Face knows: GPT-2, Llama or Qwen3.
+        model: of a family that Hugging Face knows (`models.families`).
         tokenizer: the model's own; its end-of-text token begins and ends a text.
         directory: where to; must not exist, or be empty.
         card: the README, as Markdown or as values.
@@ -120,14 +121,30 @@ def load_model(
     config_json = read_json(directory / CONFIG)
     family = family_named(config_json.get("model_type"), where=str(directory / CONFIG))
     config = family.read_config(config_json)
-    with torch.device("meta"):
-        model = Transformer(config)
     weights = WeightFiles(directory, device)
     try:
-        for name, tensor in family.translate(config, weights):
-            model.load_state_dict({name: tensor.to(dtype)}, strict=False, assign=True)
+        return filled(config, family.translate(config, weights), dtype)
     except ModelError as error:
         raise ModelError(error.what, where=str(directory), cure=error.cure) from None
+
+
+def filled(
+    config: TransformerConfig,
+    parameters: Iterable[tuple[str, Tensor]],
+    dtype: torch.dtype | None,
+) -> Transformer:
+    """A model built without memory and filled one parameter after another, for evaluation.
+
+    Args:
+        config: of the model.
+        parameters: all of them by name, but a tied head.
+        dtype: what they are turned into; None: they stay as they are.
+    """
+    with torch.device("meta"):
+        model = Transformer(config)
+    for name, tensor in parameters:
+        part, _, last = name.rpartition(".")
+        model.get_submodule(part).register_parameter(last, nn.Parameter(tensor.to(dtype)))
     return model.tie_weights().eval()
 
 

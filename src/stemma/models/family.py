@@ -136,6 +136,17 @@ class Family:
             ModelError: if tensors are missing or left over, a shape does not fit, or a tied head
                 differs from the embedding.
         """
+        if config.n_layers > len(tensors):  # before a model of so many layers is built
+            raise ModelError(
+                f"config.json announces {config.n_layers:,} layers, and there are "
+                f"{len(tensors):,} tensors",
+                cure="The weights and config.json are of different models, or one is damaged.",
+            )
+        return self._translated(config, tensors)
+
+    def _translated(
+        self, config: TransformerConfig, tensors: Mapping[str, Tensor]
+    ) -> Iterator[tuple[str, Tensor]]:
         table = self.table(config)
         spelling = {name: self._canonical(name) for name in tensors}
         names = {ours: theirs for theirs, ours in spelling.items()}

@@ -1,6 +1,6 @@
-"""Reading the metadata of a GGUF file: names and values in front of the tensors.
+"""Reading the head of a GGUF file: names and values, and where its tensors stand.
 
-The file is mapped into memory and nothing behind the metadata is touched. Every length is compared
+The file is mapped into memory and the tensors are not touched. Every length is compared
 with what is left of the file before it is believed.
 
 Source: the format's specification, ggml-org/ggml, ``docs/gguf.md``.
@@ -12,7 +12,7 @@ import mmap
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,26 @@ _NUMBERS = {
 }  # fmt: skip
 """The format's number for a type -> numpy's name for it."""
 
+_MOST_TENSORS = 1 << 20
+_MOST_DIMENSIONS = 4
+_ALIGNMENT = "general.alignment"
+
+T = TypeVar("T")
+
+
+class TensorPlace(NamedTuple):
+    """Where a tensor stands in a file.
+
+    Args:
+        shape: as torch and numpy have it: the numbers of one row stand side by side.
+        kind: the format's number for the type of its numbers.
+        start: its first byte in the file.
+    """
+
+    shape: tuple[int, ...]
+    kind: int
+    start: int
+
 
 def read_metadata(path: Path, wanted: Callable[[str], bool] = lambda _: True) -> dict[str, Any]:
     """The entries of a file by name: numbers, strings, numpy arrays, and lists of strings.
@@ -45,9 +65,28 @@ def read_metadata(path: Path, wanted: Callable[[str], bool] = lambda _: True) ->
     Raises:
         TokenizerError: if the file cannot be read, is no GGUF file, or is cut off or damaged.
     """
+    return _read(path, lambda reader: reader.entries(wanted))
+
+
+def read_head(
+    path: Path, wanted: Callable[[str], bool] = lambda _: True
+) -> tuple[dict[str, Any], dict[str, TensorPlace]]:
+    """The entries of a file, and its tensors by name.
+
+    Args:
+        path: the file.
+        wanted: see `read_metadata`.
+
+    Raises:
+        TokenizerError: see `read_metadata`.
+    """
+    return _read(path, lambda reader: reader.head(wanted))
+
+
+def _read(path: Path, read: Callable[[_Reader], T]) -> T:
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _Reader(data).entries(wanted)
+            return read(_Reader(data))
     except (OSError, ValueError) as error:  # an empty file cannot be mapped
         raise TokenizerError(f"cannot be read: {error}", where=str(path)) from None
     except TokenizerError as error:
@@ -60,11 +99,37 @@ class _Reader:
     def __init__(self, data: mmap.mmap) -> None:
         self._data = data
         self._at = 0
+        self._n_tensors = 0
+
+    def head(self, wanted: Callable[[str], bool]) -> tuple[dict[str, Any], dict[str, TensorPlace]]:
+        found = self.entries(lambda name: name == _ALIGNMENT or wanted(name))
+        alignment = found.get(_ALIGNMENT, 32)
+        if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
+            raise TokenizerError(f"is damaged: {_ALIGNMENT} = {alignment!r} is no power of two")
+        places: dict[str, TensorPlace] = {}
+        self._check_room(24 * min(self._n_tensors, _MOST_TENSORS + 1))
+        for _ in range(self._n_tensors):
+            name = self._name()
+            if name in places:
+                raise TokenizerError(f"is damaged: it has two tensors named {name}")
+            places[name] = self._tensor(name)
+        first = -(-self._at // alignment) * alignment
+        return found, {
+            name: place._replace(start=first + place.start) for name, place in places.items()
+        }
+
+    def _tensor(self, name: str) -> TensorPlace:
+        (n_dimensions,) = self._numbers("<I")
+        if n_dimensions > _MOST_DIMENSIONS:
+            raise TokenizerError(f"is damaged: {name} has {n_dimensions} dimensions")
+        shape = self._numbers(f"<{n_dimensions}Q")
+        kind, start = self._numbers("<IQ")
+        return TensorPlace(shape[::-1], kind, start)
 
     def entries(self, wanted: Callable[[str], bool]) -> dict[str, Any]:
         if self._take(4) != MAGIC:
             raise TokenizerError("is not a GGUF file")
-        version, _, n_entries = self._numbers("<IQQ")
+        version, self._n_tensors, n_entries = self._numbers("<IQQ")
         if version not in _VERSIONS:
             raise TokenizerError(
                 f"is a GGUF file of version {version}, or one with its bytes in reverse order",

@@ -1,0 +1,170 @@
+"""Models in GGUF files, the format of llama.cpp: those of Llama's shape.
+
+Source: the format's specification, ggml-org/ggml, ``docs/gguf.md``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from stemma.errors import ConfigError, ModelError, TokenizerError
+from stemma.hub.gguf_weights import GGUFWeights
+from stemma.hub.model_directory import filled
+from stemma.models import Transformer
+from stemma.models.families import FAMILIES
+from stemma.tokenizers.formats.gguf_metadata import TensorPlace, read_head
+
+INTERLEAVED = {"llama"}
+"""Architectures whose rows of queries and keys llama.cpp has in an order of its own."""
+
+_KNOWN = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
+"""What a file calls the architecture -> the family."""
+
+_ROPE_FREQUENCIES = "rope_freqs.weight"
+_LLAMA3 = {
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+_NEEDED = {
+    "context_length": "max_position_embeddings",
+    "embedding_length": "hidden_size",
+    "block_count": "num_hidden_layers",
+    "feed_forward_length": "intermediate_size",
+    "attention.head_count": "num_attention_heads",
+}
+_OPTIONAL = {
+    "attention.head_count_kv": "num_key_value_heads",
+    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
+    "attention.key_length": "head_dim",
+    "rope.freq_base": "rope_theta",
+}
+_SCALING = {
+    "rope.scaling.type": "rope_type",
+    "rope.scaling.factor": "factor",
+    "rope.scaling.original_context_length": "original_max_position_embeddings",
+    "rope.scaling.attn_factor": "attention_factor",
+    "rope.scaling.yarn_beta_fast": "beta_fast",
+    "rope.scaling.yarn_beta_slow": "beta_slow",
+}
+_CHECKED = {"rope.dimension_count", "attention.value_length", "vocab_size"}
+_OFF = {"rope.scaling.finetuned", "attention.causal", "rope.scaling.yarn_log_multiplier"}
+
+
+def load_gguf(
+    path: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+) -> Transformer:
+    """Read the model of a GGUF file, tensor by tensor; quantised weights are dequantised.
+
+    Args:
+        path: the file.
+        dtype: of the parameters; by default float32, as which quantised weights are computed.
+        device: where they are put.
+
+    Raises:
+        ModelError: if the file cannot be read, is damaged, asks for an architecture, a kind of
+            quantisation or a feature that is not known here, or holds other tensors than it
+            announces.
+    """
+    path = Path(path)
+    try:
+        entries, places = read_head(path, lambda name: not name.startswith("tokenizer."))
+    except TokenizerError as error:
+        raise ModelError(error.what, where=str(path), cure=error.cure) from None
+    try:
+        return _load(path, entries, dict(places), dtype or torch.float32, device)
+    except (ConfigError, ModelError) as error:
+        # The families know these values by the name of the file in which others keep them.
+        what, cure = (
+            (text or "").replace("config.json", "its metadata") for text in (error.what, error.cure)
+        )
+        raise ModelError(what, where=str(path), cure=cure or None) from None
+
+
+def _load(
+    path: Path,
+    entries: Mapping[str, Any],
+    places: dict[str, TensorPlace],
+    dtype: torch.dtype,
+    device: torch.device | str,
+) -> Transformer:
+    architecture = entries.get("general.architecture")
+    if architecture not in _KNOWN:
+        raise ModelError(
+            f"holds a model of the architecture {architecture!r}, which is not known here",
+            cure=f"There is {', '.join(_KNOWN)}.",
+        )
+    frequencies = places.pop(_ROPE_FREQUENCIES, None)
+    config_json = _config_json(entries, places, architecture)
+    if frequencies is not None:
+        config_json["rope_scaling"] = _llama3_scaling(path, frequencies)
+    family = FAMILIES[_KNOWN[architecture]]
+    config = family.read_config(config_json)
+    pairs = {}
+    if architecture in INTERLEAVED:
+        attention = config.attention
+        heads = {"attn_q": attention.n_heads, "attn_k": attention.n_kv_heads or attention.n_heads}
+        for name in places:
+            part = name.split(".")[-2]
+            if part in heads:
+                pairs[name] = heads[part]
+    weights = GGUFWeights(path, places, pairs, device)
+    return filled(config, family.translate(config, weights), dtype)
+
+
+def _config_json(
+    entries: Mapping[str, Any], places: Mapping[str, TensorPlace], architecture: str
+) -> dict[str, Any]:
+    """What the metadata say, in the words of ``config.json``; nothing is passed over in silence."""
+    prefix = f"{architecture}."
+    given = {name.removeprefix(prefix): v for name, v in entries.items() if name.startswith(prefix)}
+    missing = [prefix + name for name in _NEEDED if name not in given]
+    if missing:
+        raise ModelError(f"has no {missing[0]} among its metadata")
+    known = {*_NEEDED, *_OPTIONAL, *_SCALING, *_CHECKED, *_OFF}
+    for name, value in given.items():
+        if name not in known and value not in (None, 0, 0.0, False, ""):
+            raise ModelError(f"{prefix}{name} = {value!r}: what it does is not known here")
+    embedding = places.get("token_embd.weight")
+    if embedding is None or len(embedding.shape) != 2:
+        raise ModelError("holds no table of embeddings, token_embd.weight")
+    words = {**_NEEDED, **_OPTIONAL}
+    found = {words[name]: given[name] for name in words if name in given}
+    found["vocab_size"] = embedding.shape[0]
+    found["tie_word_embeddings"] = "output.weight" not in places
+    if architecture == "llama":
+        found["attention_bias"] = "blk.0.attn_q.bias" in places
+        found["mlp_bias"] = "blk.0.ffn_up.bias" in places
+    if given.get("rope.scaling.type", "none") != "none":
+        found["rope_scaling"] = {_SCALING[name]: given[name] for name in _SCALING if name in given}
+    d_head = found.get("head_dim") or found["hidden_size"] // found["num_attention_heads"]
+    for name, expected in {
+        "rope.dimension_count": d_head,
+        "attention.value_length": d_head,
+        "vocab_size": found["vocab_size"],
+    }.items():
+        if given.get(name, expected) != expected:
+            raise ModelError(f"{prefix}{name} = {given[name]}: only {expected} can be done here")
+    if architecture == "qwen2":
+        found.pop("head_dim", None)
+    return found
+
+
+def _llama3_scaling(path: Path, place: TensorPlace) -> dict[str, Any]:
+    """Llama 3.1's scaling, of which a file holds what each pair's angle is divided by.
+
+    Its settings are the same in all of its models, but for the largest divisor.
+    """
+    divisors = np.fromfile(path, "<f4", count=math.prod(place.shape), offset=place.start)
+    if place.kind != 0 or divisors.size != math.prod(place.shape) or not divisors.size:
+        raise ModelError(f"{_ROPE_FREQUENCIES} is damaged")
+    return {"rope_type": "llama3", "factor": float(divisors.max()), **_LLAMA3}

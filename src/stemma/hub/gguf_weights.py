@@ -1,0 +1,153 @@
+"""The tensors of a GGUF file under Hugging Face's names, read one at a time and dequantised."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf.quants import dequantize
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stemma.errors import ModelError
+from stemma.tokenizers.formats.gguf_metadata import TensorPlace
+
+_WHOLE = {
+    "token_embd": "model.embed_tokens",
+    "output_norm": "model.norm",
+    "output": "lm_head",
+}
+_OF_A_LAYER = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+_LAYER = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)")
+_OTHER = re.compile(r"(\w+)\.(weight|bias)")
+
+_PLAIN = {
+    GGMLQuantizationType.F32: torch.float32,
+    GGMLQuantizationType.F16: torch.float16,
+    GGMLQuantizationType.BF16: torch.bfloat16,
+    GGMLQuantizationType.F64: torch.float64,
+}
+QUANTISED = (
+    "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K",
+)  # fmt: skip
+"""The kinds of blocks that are read, besides plain numbers."""
+
+
+class GGUFWeights(Mapping[str, Tensor]):
+    """Hugging Face's name -> tensor, read from the file when it is asked for, and not kept.
+
+    Plain numbers stay as they are, blocks of quantised ones become float32. llama.cpp turns
+    neighbouring features of a query or key, Hugging Face's Llama those half a head apart: rows of
+    such files are put back in Hugging Face's order.
+
+    Args:
+        path: the file.
+        places: its tensors.
+        pairs: name of a tensor of the file -> number of heads whose rows are in llama.cpp's order.
+        device: where the tensors are put.
+
+    Raises:
+        ModelError: if a tensor has a name or kind that is not known here, or lies beyond the file.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        places: Mapping[str, TensorPlace],
+        pairs: Mapping[str, int],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._path = path
+        self._pairs = pairs
+        self._device = torch.device(device)
+        size = path.stat().st_size
+        for name, place in places.items():
+            self._check(name, place, size)
+        self._places = places
+        self._names = {_theirs(name, path): name for name in places}
+
+    def __getitem__(self, name: str) -> Tensor:
+        ours = self._names[name]
+        tensor = self._read(self._places[ours])
+        if ours in self._pairs:
+            tensor = _half_split(tensor, self._pairs[ours])
+        return tensor.to(self._device)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def _read(self, place: TensorPlace) -> Tensor:
+        kind = GGMLQuantizationType(place.kind)
+        block, block_bytes = GGML_QUANT_SIZES[kind]
+        n_bytes = math.prod(place.shape) // block * block_bytes
+        raw: NDArray[np.uint8] = np.fromfile(
+            self._path, np.uint8, count=n_bytes, offset=place.start
+        )
+        if raw.size < n_bytes:
+            raise ModelError("became shorter while it was read", where=str(self._path))
+        if kind in _PLAIN:
+            return torch.from_numpy(raw).view(_PLAIN[kind]).reshape(place.shape)
+        rows = raw.reshape(*place.shape[:-1], -1)
+        return torch.from_numpy(dequantize(rows, kind)).reshape(place.shape)
+
+    def _check(self, name: str, place: TensorPlace, size: int) -> None:
+        where = str(self._path)
+        try:
+            kind = GGMLQuantizationType(place.kind)
+        except ValueError:
+            raise ModelError(
+                f"{name} is of kind {place.kind}, which is none", where=where
+            ) from None
+        if kind not in _PLAIN and kind.name not in QUANTISED:
+            known = ", ".join([*(plain.name for plain in _PLAIN), *QUANTISED])
+            raise ModelError(
+                f"{name} is quantised as {kind.name}, which is not read here",
+                where=where,
+                cure=f"There is {known}: quantise the model anew.",
+            )
+        block, block_bytes = GGML_QUANT_SIZES[kind]
+        row = place.shape[-1] if place.shape else 1
+        end = place.start + math.prod(place.shape) // block * block_bytes
+        if row % block or end > size:
+            raise ModelError(
+                f"is cut off or damaged: {name}, {kind.name} of shape {place.shape}, should end at "
+                f"byte {end}, and the file has {size}",
+                where=where,
+                cure="Copy or download it again.",
+            )
+
+
+def _theirs(name: str, path: Path) -> str:
+    if match := _LAYER.fullmatch(name):
+        layer, part, kind = match.groups()
+        if part in _OF_A_LAYER:
+            return f"model.layers.{layer}.{_OF_A_LAYER[part]}.{kind}"
+    elif (match := _OTHER.fullmatch(name)) and match[1] in _WHOLE:
+        return f"{_WHOLE[match[1]]}.{match[2]}"
+    raise ModelError(f"holds the tensor {name}, which no model known here has", where=str(path))
+
+
+def _half_split(tensor: Tensor, n_heads: int) -> Tensor:
+    """Rows 2i and 2i + 1 of each head become rows i and i + d/2."""
+    pairs = tensor.reshape(n_heads, -1, 2, *tensor.shape[1:])
+    return pairs.transpose(1, 2).reshape(tensor.shape)
