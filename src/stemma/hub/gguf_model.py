@@ -114,9 +114,9 @@ def _load(
         attention = config.attention
         heads = {"attn_q": attention.n_heads, "attn_k": attention.n_kv_heads or attention.n_heads}
         for name in places:
-            part = name.split(".")[-2]
-            if part in heads:
-                pairs[name] = heads[part]
+            for part, n_heads in heads.items():
+                if f".{part}." in name:
+                    pairs[name] = n_heads
     weights = GGUFWeights(path, places, pairs, device)
     return filled(config, family.translate(config, weights), dtype)
 
@@ -126,7 +126,11 @@ def _config_json(
 ) -> dict[str, Any]:
     """What the metadata say, in the words of ``config.json``; nothing is passed over in silence."""
     prefix = f"{architecture}."
-    given = {name.removeprefix(prefix): v for name, v in entries.items() if name.startswith(prefix)}
+    given = {
+        name.removeprefix(prefix): value.tolist() if isinstance(value, np.ndarray) else value
+        for name, value in entries.items()
+        if name.startswith(prefix)
+    }
     missing = [prefix + name for name in _NEEDED if name not in given]
     if missing:
         raise ModelError(f"has no {missing[0]} among its metadata")

@@ -87,7 +87,12 @@ class GGUFWeights(Mapping[str, Tensor]):
         ours = self._names[name]
         tensor = self._read(self._places[ours])
         if ours in self._pairs:
-            tensor = _half_split(tensor, self._pairs[ours])
+            n_heads = self._pairs[ours]
+            if tensor.shape[0] % (2 * n_heads):
+                raise ModelError(
+                    f"{ours} has {tensor.shape[0]} rows, not pairs for {n_heads} heads"
+                )
+            tensor = _half_split(tensor, n_heads)
         return tensor.to(self._device)
 
     def __iter__(self) -> Iterator[str]:
@@ -126,9 +131,9 @@ class GGUFWeights(Mapping[str, Tensor]):
                 cure=f"There is {known}: quantise the model anew.",
             )
         block, block_bytes = GGML_QUANT_SIZES[kind]
-        row = place.shape[-1] if place.shape else 1
+        row = place.shape[-1] if place.shape else 0
         end = place.start + math.prod(place.shape) // block * block_bytes
-        if row % block or end > size:
+        if not all(place.shape) or row == 0 or row % block or end > size:
             raise ModelError(
                 f"is cut off or damaged: {name}, {kind.name} of shape {place.shape}, should end at "
                 f"byte {end}, and the file has {size}",
