@@ -75,6 +75,55 @@ def test_random_ranks_give_tiktokens_ids(seed: int) -> None:
         assert ours._compiled.encode(text.encode()).tolist() == expected
 
 
+@pytest.mark.parametrize("seed", range(60))
+def test_ranks_in_any_order_of_words_of_any_length(seed: int) -> None:
+    """A token may come before those it is made of; the words are lines, long ones among them."""
+    generator = random.Random(seed)
+    tokens = {"".join(generator.choices("abcd", k=generator.randint(2, 4))) for _ in range(12)}
+    ranks = {token: i for i, token in enumerate([*BYTES, *(t.encode() for t in sorted(tokens))])}
+    order = list(ranks)[256:]
+    generator.shuffle(order)
+    ranks |= {token: 256 + i for i, token in enumerate(order)}
+    ours = ByteLevelBPE.from_ranks(ranks, {}, pattern=(LINES,))
+    theirs = tiktoken.Encoding("random", pat_str=LINES, mergeable_ranks=ranks, special_tokens={})
+    for size in [*range(40), 63, 64, 65, 80, 255, 256, 257, 400]:
+        text = "".join(generator.choices("abcd", k=size))
+        expected = theirs.encode_ordinary(text)
+        assert readably(ours, text) == expected
+        assert ours._compiled.encode(text.encode()).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text"),
+    [
+        (["abc", "ab", "cd", "abcd"], "xabcd"),
+        (["dbd", "bda", "bd"], "x" * 70 + "dbda"),
+    ],
+)
+def test_a_token_before_those_it_is_made_of(tokens: list[str], text: str) -> None:
+    ranks = {t: i for i, t in enumerate([*BYTES, *(token.encode() for token in tokens)])}
+    ours = ByteLevelBPE.from_ranks(ranks, {}, pattern=(LINES,))
+    theirs = tiktoken.Encoding("few", pat_str=LINES, mergeable_ranks=ranks, special_tokens={})
+    assert readably(ours, text) == theirs.encode_ordinary(text)
+    assert ours._compiled.encode(text.encode()).tolist() == theirs.encode_ordinary(text)
+
+
+def test_a_merge_before_those_that_make_its_parts() -> None:
+    spellings = [*BYTES, "é".encode(), "éa".encode(), "béa".encode(), b"bb"]
+    merges = [(98, 257), (256, 97), (98, 98), (0xC3, 0xA9)]
+    tokenizer = ByteLevelBPE(spellings, merges)
+    for text in ("bbéa", "béa", "éa", "bbéabbéa"):
+        assert tokenizer._compiled.encode(text.encode()).tolist() == readably(tokenizer, text)
+    assert readably(tokenizer, "bbéa") == [259, 257]
+
+
+def test_an_empty_text_that_is_one_word_has_no_ids() -> None:
+    tokenizer = ByteLevelBPE(BYTES, [], pattern=())
+    assert tokenizer._compiled.encode(b"").tolist() == []
+    found = tokenizer._compiled.encode_texts([b"", b"a", b"", b"", b"b", b""])
+    assert [ids.tolist() for ids in found] == [[], [97], [], [], [98], []]
+
+
 @pytest.mark.parametrize("seed", range(25))
 @pytest.mark.parametrize("whole_words", [False, True])
 def test_random_merges_give_the_ids_of_the_readable_way(seed: int, whole_words: bool) -> None:
@@ -85,6 +134,7 @@ def test_random_merges_give_the_ids_of_the_readable_way(seed: int, whole_words: 
         assert tokenizer._compiled.encode(text.encode()).tolist() == readably(tokenizer, text)
 
 
+LINES = r"[^\n]+|\n"
 WIDE = "aé\u00c0のにの。日目\u00a0\U0001f600\U0001f601"
 
 
@@ -103,6 +153,8 @@ def test_parts_of_characters_may_merge_across_their_edges(seed: int) -> None:
             continue
         merges.append(pair)
         spellings.append(joined)
+    if seed % 3 == 0:
+        generator.shuffle(merges)  # then a merge may come before those that make its parts
     missing = [b"\x04", b"a", b"\xe3", b"\x81", b"\xf0"][seed // 2 % 5 :][:1] if seed % 2 else []
     gone = [b"" if spelling in missing else spelling for spelling in spellings]
     kept = [pair for pair in merges if gone[pair[0]] and gone[pair[1]]]
@@ -228,7 +280,7 @@ def _padded(word: str) -> np.ndarray:
 
 
 def test_a_batch_is_every_text_by_itself(random_texts: RandomTexts) -> None:
-    texts = [*random_texts(2000, 13), "", "a" * 300_000, "", "b c " * 100_000, "x"]
+    texts = ["", "", *random_texts(2000, 13), "", "a" * 300_000, "", "b c " * 100_000, "", "x", ""]
     expected = [gpt2()._compiled.encode(text.encode()).tolist() for text in texts]
     for threads in (1, 2, 5):
         found = gpt2().encode_batch(texts, threads=threads)

@@ -90,7 +90,7 @@ def merge_long_word(ids: list[int], ranks: Mapping[Pair, int], results: Sequence
     while heap:
         rank, at = divmod(heapq.heappop(heap), n)
         right = after[at]
-        if right == n or ranks.get((ids[at], ids[right])) != rank:
+        if ids[at] < 0 or right == n or ranks.get((ids[at], ids[right])) != rank:
             continue
         ids[at], ids[right] = results[rank], -1
         after[at] = beyond = after[right]

@@ -147,12 +147,15 @@ def merge_character(code: int, merging: Any, from_left: Any, from_right: Any) ->
         rank = min(best, other)
         if rank == NEVER or rank >= from_right[third if n == 3 else second]:
             break
+        made = result_of(merging.results, rank)
+        if min(from_left[made], from_right[made]) <= rank:
+            break  # a merge of what is made comes before the one that makes it
         if rank >= from_left[first]:
             flags &= ~ANYWHERE
         if other < best:
-            second = result_of(merging.results, other)
+            second = made
         else:
-            first = result_of(merging.results, best)
+            first = made
             second = third
         n -= 1
     if n == 3:

@@ -18,7 +18,8 @@ def index_ranks(spelled: Any, offsets: Any, learned: Any, whole: Any, merging: A
 
     Many pairs may spell a token, but only one of them is ever merged into it: the bytes between two
     edges are merged as if they stood alone, so that the last merge is the one by which the token's
-    own bytes become one. For most tokens that is found with the pairs of lower ranks.
+    own bytes become one. For most tokens that is found with the pairs of lower ranks, which are all
+    there when a token has its turn.
 
     Args:
         spelled: the bytes of all tokens.
@@ -31,8 +32,6 @@ def index_ranks(spelled: Any, offsets: Any, learned: Any, whole: Any, merging: A
     byte_ids, byte_pairs, pairs = merging.byte_ids, merging.byte_pairs, merging.pairs
     ids = np.empty(SMALL, np.int32)
     places = np.empty(PLACES, np.int32)
-    irregular = np.empty(learned.size, np.int32)
-    n_irregular = 0
     for token in learned:
         start, end = offsets[token], offsets[token + 1]
         missing = False
@@ -48,14 +47,11 @@ def index_ranks(spelled: Any, offsets: Any, learned: Any, whole: Any, merging: A
             if end - start == 2:
                 byte_pairs[np.intp(spelled[start]) << 8 | np.intp(spelled[start + 1])] = token
         else:
-            irregular[n_irregular] = token
-            n_irregular += 1
-    for token in irregular[:n_irregular]:
-        middle = last_edge(spelled, offsets[token], offsets[token + 1], whole, offsets)
-        if middle >= 0:
-            left = find_whole(whole, spelled, offsets[token], middle, spelled, offsets)
-            right = find_whole(whole, spelled, middle, offsets[token + 1], spelled, offsets)
-            add_pair(pairs, left, right, token)
+            middle = last_edge(spelled, start, end, whole, offsets)
+            if middle >= 0:
+                left = find_whole(whole, spelled, start, middle, spelled, offsets)
+                right = find_whole(whole, spelled, middle, end, spelled, offsets)
+                add_pair(pairs, left, right, token)
 
 
 @kernel

@@ -110,11 +110,16 @@ def encode_words(
     n = np.intp(first_id)
     start = np.intp(0)
     text = 0
+    while text < limits.size and at(limits, text) <= 0:  # texts without words, in front
+        put(n_at_limits, text, n)
+        text += 1
     for block in range(0, ends.size, BLOCK):
         block_ends = ends[block : block + BLOCK]
         find_lines(data, start, block_ends, cache, scratch.lows, scratch.highs, scratch.lines)
         for w in range(block_ends.size):
             end = np.intp(at(block_ends, w))
+            if end == start:
+                continue
             low, high, line = at(scratch.lows, w), at(scratch.highs, w), at(scratch.lines, w)
             count = recall(cache, line, low, high, ids, n)
             if end - start > SHORT and not spells(
