@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import tokenizers
 from stemma.errors import TokenizerError
+from stemma.tokenizers.load import load_tokenizer
 from stemma.tokenizers.steps import decoders
 from stemma.tokenizers.steps.pre_tokenizers import WhitespaceSplit
 from stemma.tokenizers.wordpiece.tokenizer import WordPiece, read_vocabulary
@@ -210,6 +211,23 @@ def test_what_is_written_opens_elsewhere_and_here(
         ids = bert.encode(text, allowed_special="all").tolist()
         assert theirs.encode(text, add_special_tokens=False).ids == ids
         assert again.encode(text, allowed_special="all").tolist() == ids
+
+
+def test_an_added_token_is_no_piece_of_a_word(tmp_path: Path) -> None:
+    theirs = tokenizers.Tokenizer(
+        models.WordPiece({"[UNK]": 0, "a": 1, "b": 2, "##a": 3, "##b": 4}, unk_token="[UNK]")
+    )
+    theirs.add_tokens([tokenizers.AddedToken("ab", single_word=True)])
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    ours = load_tokenizer(tmp_path / "tokenizer.json")
+    again = load_tokenizer(ours.save(tmp_path / "again"))
+    for text in ("aba", "ab", "bab", "ab ab"):
+        expected = theirs.encode(text).ids
+        for tokenizer in (ours, again):
+            assert tokenizer.encode(text, allowed_special="all").tolist() == expected
+            assert tokenizer.encode_batch([text] * 2)[1].tolist() == expected
+    assert ours.encode("aba").tolist() == [1, 4, 3]
+    assert again.fingerprint == ours.fingerprint
 
 
 def test_a_file_read_equals_the_vocabulary_read(

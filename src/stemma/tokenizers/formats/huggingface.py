@@ -155,9 +155,11 @@ def _read_bpe(model: Fields, around: Around) -> Tokenizer:
 def _read_wordpiece(model: Fields, around: Around) -> Tokenizer:
     from stemma.tokenizers.wordpiece.tokenizer import WordPiece
 
+    tokens = _read_tokens(model, around)
     return WordPiece(
-        _read_tokens(model, around),
+        tokens,
         around.added,
+        n_pieces=max(model.value("vocab", None).values(), default=-1) + 1,
         unknown=model.text("unk_token", "[UNK]"),
         continuing_prefix=model.text("continuing_subword_prefix", "##"),
         max_characters=model.number("max_input_chars_per_word", 100),

@@ -50,6 +50,7 @@ class WordPiece(WordwiseTokenizer):
     Args:
         tokens: the vocabulary in the order of its ids, added tokens included.
         added: see `Tokenizer`. A special token is never made from a text's own characters.
+        n_pieces: how many of the tokens words are cut into; the rest are added ones; default: all.
         unknown: the token for a word that cannot be spelled; if it is not in the vocabulary, such a
             word is an error.
         continuing_prefix: how tokens begin that continue a word.
@@ -68,6 +69,7 @@ class WordPiece(WordwiseTokenizer):
         tokens: Sequence[str],
         added: Mapping[str, int] | Sequence[AddedToken] = (),
         *,
+        n_pieces: int | None = None,
         unknown: str = UNKNOWN,
         continuing_prefix: str = "##",
         max_characters: int = 100,
@@ -85,13 +87,14 @@ class WordPiece(WordwiseTokenizer):
             template=template,
         )
         self.tokens = tuple(tokens)
+        self.n_pieces = len(tokens) if n_pieces is None else n_pieces
         self.unknown = unknown
         self.continuing_prefix = continuing_prefix
         self.max_characters = max_characters
         ids = ids_of(tokens)
         self._unknown_id = ids.get(unknown)
-        for name in self.special_tokens:
-            del ids[name]
+        for name in {*self.special_tokens, *tokens[self.n_pieces :]}:
+            ids.pop(name, None)
         self._ids = ids
         self._first = PieceTable(ids)
         self._next = PieceTable(
@@ -285,7 +288,7 @@ class WordPiece(WordwiseTokenizer):
             "unk_token": self.unknown,
             "continuing_subword_prefix": self.continuing_prefix,
             "max_input_chars_per_word": self.max_characters,
-            "vocab": {token: id_ for id_, token in enumerate(self.tokens)},
+            "vocab": {token: id_ for id_, token in enumerate(self.tokens[: self.n_pieces])},
         }
         return wordwise_json(self, model)
 
