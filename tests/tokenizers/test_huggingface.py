@@ -568,3 +568,31 @@ def test_nesting_without_end_is_refused(depth: int, tmp_path: Path) -> None:
     path.write_text(document.replace('"HERE"', begin * depth + end * depth))
     with pytest.raises(TokenizerError, match=r"nested too deeply|pre_tokenizer|recursion"):
         load_tokenizer(path)
+
+
+@pytest.mark.parametrize(
+    "normalizer",
+    [
+        normalizers.Strip(),
+        normalizers.Strip(left=True, right=False),
+        normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents()]),
+        normalizers.BertNormalizer(),
+    ],
+    ids=["strip", "strip left", "accents", "bert"],
+)
+def test_a_text_that_lost_its_first_character_has_no_prefix(
+    normalizer: normalizers.Normalizer, tmp_path: Path
+) -> None:
+    scores = {"<unk>": -5.0, "▁": -2.0, "a": -1.5, "▁a": -1.0, "b": -1.5, "ab": -2.2}
+    theirs = tokenizers.Tokenizer(models.Unigram([*scores.items()], 0))
+    theirs.normalizer = normalizer
+    theirs.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    theirs.add_tokens(["<x>"])
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    ours = load_tokenizer(tmp_path / "tokenizer.json")
+    generator = random.Random(0)
+    for size in [*range(8)] * 40:
+        text = "".join(generator.choices([" ", "a", "b", "\u0301", "\xad", "<x>"], k=size))
+        expected = theirs.encode(text).ids
+        assert ours.encode(text).tolist() == expected, text
+        assert ours.encode_with_offsets(text)[0].tolist() == expected, text

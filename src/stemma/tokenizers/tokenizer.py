@@ -141,6 +141,7 @@ class Tokenizer(ABC):
         self, text: str, names: frozenset[str], before: str = "", *, at_start: bool
     ) -> NDArray[np.int32]:
         if self.normalizer is not None:
+            at_start = at_start and self._keeps_beginning(text)
             text = self.normalizer.after(before, text)
         return concatenate(
             self._encode_part(part, at_start=at_start and start == 0)
@@ -218,6 +219,10 @@ class Tokenizer(ABC):
         """Ids of a part of a longer text: of any text, if it does not matter what it is part of."""
         return self._encode_texts([stretch.text], names)[0]
 
+    def _keeps_beginning(self, text: str) -> bool:
+        """Whether a text's beginning is still its beginning once it is normalised."""
+        return True
+
     @abstractmethod
     def _encode_part(self, text: str, *, at_start: bool) -> Sequence[int] | NDArray[np.int32]:
         """Ids of a normalised text without added tokens; ``at_start``: nothing precedes it."""
@@ -245,19 +250,19 @@ class Tokenizer(ABC):
         self, text: str, names: frozenset[str], *, at_start: bool
     ) -> tuple[NDArray[np.int32], Spans]:
         """Ids and spans of a text not yet normalised."""
-        original = text
-        alignment = None
+        normalized, alignment = text, None
         if self.normalizer is not None:
-            text, alignment = self.normalizer.align(original)
+            at_start = at_start and self._keeps_beginning(text)
+            normalized, alignment = self.normalizer.align(text)
         ids, spans = with_spans(
-            text,
-            self._added.split(text, names, normalized=True),
+            normalized,
+            self._added.split(normalized, names, normalized=True),
             lambda part, start: self._encode_part_with_spans(
                 part, at_start=at_start and start == 0
             ),
         )
         if alignment is not None:
-            spans = original_spans(spans, text, original, alignment)
+            spans = original_spans(spans, normalized, text, alignment)
         return ids, spans
 
     def _encode_part_with_spans(
@@ -389,7 +394,6 @@ class Tokenizer(ABC):
 
         tokenizer = load_tokenizer(path)
         if not isinstance(tokenizer, cls):
-            raise TokenizerError(
-                f"holds a {type(tokenizer).__name__}, not a {cls.__name__}", where=str(path)
-            )
+            what = f"holds a {type(tokenizer).__name__}, not a {cls.__name__}"
+            raise TokenizerError(what, where=str(path))
         return tokenizer

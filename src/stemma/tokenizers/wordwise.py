@@ -110,6 +110,13 @@ class WordwiseTokenizer(Tokenizer):
                 return place
         return 0
 
+    def _keeps_beginning(self, text: str) -> bool:
+        """As the library has it: not if the first character is left out."""
+        if self.normalizer is None or not text:
+            return True
+        _, alignment = self.normalizer.align(text[:AROUND])
+        return bool(alignment) and alignment[0][0] == 0
+
     def _apart(self, before: str, after: str) -> bool:
         """Whether the ids of a word are those of its parts, cut between two such characters."""
         return False
