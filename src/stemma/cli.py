@@ -105,7 +105,7 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 def _announce_compiling() -> None:
     from stemma.tokenizers import kernels
 
-    note = "compiling the tokenizers' kernels: about 20 seconds, and only this once"
+    note = "compiling what this needs of the tokenizers' kernels: up to 20 seconds, and not again"
     kernels.before_compiling[:] = [lambda: typer.echo(note, err=True)]
 
 

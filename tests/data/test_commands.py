@@ -60,6 +60,7 @@ def test_what_is_lost_is_said(command: str, tmp_path: Path) -> None:
     pieces = WordPiece.bert(["[UNK]", "[CLS]", "[SEP]", "a", "line", "of", "text", ",", "e"])
     assert said(pieces) == [
         "warning: 200 of 800 tokens (25 %) are [UNK]: their text is lost",
+        "warning: this tokenizer changes text: 'A' comes back as 'a'",
     ]
     letters = WordPiece.train(["a b c . e \ufb01 " * 9], 30, allow_fewer=True)
     lost, changed = said(letters)

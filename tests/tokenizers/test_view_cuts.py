@@ -58,6 +58,11 @@ def test_plain_lines() -> None:
     assert "<|endoftext|>\n50256" in shown("<|endoftext|>", special=True)
 
 
+@pytest.mark.parametrize("width", range(1, 12))
+def test_a_terminal_may_be_as_narrow_as_it_likes(width: int) -> None:
+    assert "15496" in shown("Hello Hello 世界 internationalisation", width)
+
+
 @given(st.text(max_size=60), st.integers(12, 60))
 def test_no_line_is_wider_than_the_console(text: str, width: int) -> None:
     lines = shown(text, width).splitlines()

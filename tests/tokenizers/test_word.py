@@ -78,3 +78,20 @@ def test_it_survives_saving(tmp_path: Path) -> None:
     loaded = load_tokenizer(tmp_path)
     assert loaded.fingerprint == tokenizer.fingerprint
     assert loaded.encode(VERDICT).tolist() == tokenizer.encode(VERDICT).tolist()
+
+
+@given(st.text("ab ,.\n-é\u2003_?", max_size=30))
+def test_spans_are_those_of_the_library(text: str) -> None:
+    ours = WordTokenizer(["a", "b", "ab", ",", "--", "é"])
+    theirs = tokenizers.Tokenizer.from_str(json.dumps(ours.to_json()))
+    expected = theirs.encode(text)
+    ids, spans = ours.encode_with_offsets(text)
+    assert ids.tolist() == expected.ids
+    found = [(len(text.encode()[:a].decode()), len(text.encode()[:b].decode())) for a, b in spans]
+    assert found == expected.offsets
+
+
+def test_spans_by_hand() -> None:
+    ids, spans = WordTokenizer(["the", "man"]).encode_with_offsets("the  man was")
+    assert ids.tolist() == [0, 1, 3]
+    assert spans.tolist() == [[0, 3], [5, 8], [9, 12]]

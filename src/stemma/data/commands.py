@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from stemma.tokenizers import Tokenizer
 
 _AT_ONCE = 1 << 22
-_PROBE = "A b  c.\n\t\u00c9e\u0301 \ufb01"
+_PROBES = ("A b  c.\n\t\u00c9e\u0301 \ufb01", "a b\n", "a  b", "A")
 """Capitals, accents, white space and a ligature: what normalisation changes."""
 
 app = typer.Typer(help="Prepare text as token shards, and verify them.", no_args_is_help=True)
@@ -136,13 +136,15 @@ def _warn_of_losses(tokenizer: Tokenizer, sides: Sequence[TokenShards]) -> None:
             _warn(
                 f"{lost:,} of {n:,} tokens ({100 * lost / n:.2g} %) are {name}: their text is lost"
             )
-    try:
-        ids = tokenizer.encode(_PROBE)
-    except TokenizerError:
-        return
-    found = tokenizer.decode(ids)
-    if unknown not in ids and found != _PROBE:
-        _warn(f"this tokenizer changes text: {_PROBE!r} comes back as {found!r}")
+    for probe in _PROBES:
+        try:
+            ids = tokenizer.encode(probe)
+        except TokenizerError:
+            continue
+        found = tokenizer.decode(ids)
+        if unknown not in ids and found != probe:
+            _warn(f"this tokenizer changes text: {probe!r} comes back as {found!r}")
+            return
 
 
 def _warn(text: str) -> None:

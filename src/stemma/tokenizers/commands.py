@@ -305,13 +305,15 @@ def _read_text(path: Path) -> str:
 
 
 def _decoded(data: bytes, where: str) -> str:
+    from stemma.tokenizers.texts import CONVERT
+
     try:
         return data.decode()
     except UnicodeDecodeError as error:
         raise TokenizerError(
             f"is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}",
             where=where,
-            cure="Convert it, e.g. with iconv -t UTF-8.",
+            cure=CONVERT,
         ) from None
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stemma.errors import TokenizerError
+from stemma.tokenizers.texts import CONVERT
 
 CHUNK_BYTES = 1 << 22
 STANDARD_INPUT = Path("-")
@@ -67,7 +68,7 @@ def _chunks_of(path: Path, chunk_bytes: int) -> Iterator[str]:
             f"is not UTF-8: byte 0x{error.object[error.start]:02x} "
             f"at offset {offset - pending + error.start}",
             where=named(path),
-            cure="Convert it, e.g. with iconv -t UTF-8.",
+            cure=CONVERT,
         ) from None
     if held:
         yield held

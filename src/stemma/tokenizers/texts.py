@@ -10,6 +10,9 @@ from stemma.errors import TokenizerError
 
 T = TypeVar("T", str, bytes)
 
+CONVERT = "Convert it, e.g. from Western European: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
+"""What to do with a file that is not UTF-8."""
+
 
 def check_text(text: str) -> None:
     """Refuse lone surrogates: they are half a character, and no UTF-8 bytes stand for them.

@@ -10,11 +10,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import accumulate, chain
 from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from stemma.errors import TokenizerError
 from stemma.tokenizers.cutting import before_spaces
 from stemma.tokenizers.formats.huggingface_json import split_step, word_level_json
+from stemma.tokenizers.rows import Spans
 from stemma.tokenizers.special import END_OF_TEXT, AddedToken, AddedTokens
 from stemma.tokenizers.texts import check_documents, check_text
 from stemma.tokenizers.tokenizer import Tokenizer
@@ -25,6 +30,7 @@ UNKNOWN = "<|unk|>"
 _PUNCTUATION = r"""[,.:;?_!"()']|--"""
 # Characters, not escapes: other libraries read \x85 in a pattern as a byte.
 _SPACE = "[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+"
+_EDGES = re.compile(f"({_PUNCTUATION})|{_SPACE}")
 _NO_SPACE_BEFORE = frozenset(""",.:;?!"()'""")
 SPLITS = [split_step(_SPACE, "Removed"), split_step(_PUNCTUATION, "Isolated")]
 """Where words end, as ``tokenizer.json`` says it."""
@@ -110,6 +116,13 @@ class WordTokenizer(Tokenizer):
             ids.append(id_)
         return ids
 
+    def _encode_part_with_spans(
+        self, text: str, *, at_start: bool
+    ) -> tuple[NDArray[np.int32], Spans]:
+        ids = np.asarray(self._encode_part(text, at_start=at_start), np.int32)
+        byte_of = np.array([0, *accumulate(len(character.encode()) for character in text)])
+        return ids, byte_of[np.array(_places(text), np.int64).reshape(-1, 2)]
+
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The words with single spaces between them, none before a mark of punctuation."""
         row = self._checked(ids)
@@ -128,9 +141,18 @@ class WordTokenizer(Tokenizer):
 
 def cut_words(text: str) -> list[str]:
     """The words and marks of a text: ``"Is this-- it?"`` gives ``Is this -- it ?``."""
-    return [
-        part
-        for chunk in re.split(_SPACE, text)
-        for part in re.split(f"({_PUNCTUATION})", chunk)
-        if part
-    ]
+    return [text[start:end] for start, end in _places(text)]
+
+
+def _places(text: str) -> list[tuple[int, int]]:
+    """Where the words and marks of a text begin and end."""
+    places = []
+    start = 0
+    for edge in chain(_EDGES.finditer(text), [None]):
+        stop = len(text) if edge is None else edge.start()
+        if start < stop:
+            places.append((start, stop))
+        if edge is not None and edge[1]:
+            places.append(edge.span())
+        start = stop if edge is None else edge.end()
+    return places

@@ -79,14 +79,18 @@ def summary(cut: Cut) -> str:
 
 
 def _cell_text(console: Console, spelling: bytes) -> str:
-    shown = fitted(glyphs(spelling, console.encoding), console.width - 4)
+    shown = fitted(glyphs(spelling, console.encoding), max(console.width - 4, _NARROWEST))
     return _left_to_right(encodable(shown, console.encoding))
+
+
+_NARROWEST = 4
+"""Columns that a token may take however narrow the terminal is."""
 
 
 def fitted(text: str, width: int) -> str:
     """``text``, shortened until it takes no more than ``width`` columns."""
     room = width
-    while cell_len(text) > width:
+    while cell_len(text) > width and room > 0:
         text = shortened(text, room)
         room -= 1
     return text
