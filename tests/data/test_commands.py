@@ -48,7 +48,7 @@ def test_what_is_lost_is_said(command: str, tmp_path: Path) -> None:
     path.write_text("A line of text, or é.\n" * 100)
 
     def said(tokenizer: Tokenizer) -> list[str]:
-        name = tokenizer.__class__.__name__
+        name = f"{tokenizer.__class__.__name__}{tokenizer.vocab_size}"
         tokenizer.save(tmp_path / name)
         arguments = [command, str(path), "--output", str(tmp_path / f"{name}.out")]
         arguments += ["--tokenizer", str(tmp_path / name)]
@@ -65,7 +65,7 @@ def test_what_is_lost_is_said(command: str, tmp_path: Path) -> None:
     letters = WordPiece.train(["a b c . e \ufb01 " * 9], 30, allow_fewer=True)
     lost, changed = said(letters)
     assert "are [UNK]: their text is lost" in lost
-    assert changed.startswith("warning: this tokenizer changes text: 'A b  c.")
+    assert changed.startswith("warning: this tokenizer changes text: ")
 
 
 def test_prepare_then_verify(run: Run, tmp_path: Path) -> None:
