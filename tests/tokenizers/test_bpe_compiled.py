@@ -108,6 +108,16 @@ def test_a_token_before_those_it_is_made_of(tokens: list[str], text: str) -> Non
     assert ours._compiled.encode(text.encode()).tolist() == theirs.encode_ordinary(text)
 
 
+@pytest.mark.parametrize("n_characters", [0, 1, 31, 32, 33, 64])
+def test_what_is_left_of_a_word_is_no_word(n_characters: int) -> None:
+    """A token that no merge makes is found where it is the word, and nowhere else."""
+    ranks = {t: i for i, t in enumerate([*BYTES, b"xyz"])}
+    ours = ByteLevelBPE.from_ranks(ranks, {}, pattern=(LINES,))
+    theirs = tiktoken.Encoding("few", pat_str=LINES, mergeable_ranks=ranks, special_tokens={})
+    text = "世" * n_characters + "xyz"
+    assert ours._compiled.encode(text.encode()).tolist() == theirs.encode_ordinary(text)
+
+
 def test_a_merge_before_those_that_make_its_parts() -> None:
     spellings = [*BYTES, "é".encode(), "éa".encode(), "béa".encode(), b"bb"]
     merges = [(98, 257), (256, 97), (98, 98), (0xC3, 0xA9)]

@@ -178,6 +178,13 @@ def test_a_stream_is_cut_nowhere_within_added_tokens(pieces: list[str], threads:
             assert [id_ for part in parts for id_ in part.tolist()] == whole.tolist()
 
 
+def test_a_cut_that_touches_an_added_token_is_sought_further_in_front() -> None:
+    text = f"aa bb{END_OF_TEXT}"
+    assert gpt2()._cut(text, 5) == 5
+    assert parallel._safe_cut(gpt2(), text, 5, frozenset()) == 5
+    assert parallel._safe_cut(gpt2(), text, 5, frozenset([END_OF_TEXT])) == 2
+
+
 def test_an_added_token_that_another_hides_in_part_of_the_text(
     streamed: Callable[..., list[int]],
 ) -> None:
