@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,13 @@ from stemma.hub.gguf_model import load_gguf
 from stemma.hub.gguf_weights import QUANTISED
 from stemma.models import Transformer, TransformerConfig
 from stemma.models.families import FAMILIES
-from stemma.nn import AttentionConfig, GatedMLPConfig, RMSNormConfig, RotaryConfig
+from stemma.nn import (
+    AttentionConfig,
+    GatedMLPConfig,
+    Llama3ScalingConfig,
+    RMSNormConfig,
+    RotaryConfig,
+)
 
 OF_A_LAYER = {
     "norm1": "attn_norm",
@@ -176,15 +181,15 @@ def test_logits_are_those_of_transformers_from_the_same_file(
     torch.testing.assert_close(ours, others, rtol=1e-4, atol=1e-4)
 
 
-def test_scaling_of_llama3_is_recognised(tmp_path: Path) -> None:
-    from stemma.nn import Llama3ScalingConfig
-
+@pytest.mark.parametrize("change", [1.0, 1.01])
+def test_scaling_of_llama3_is_recognised_and_no_other_taken_for_it(
+    tmp_path: Path, change: float
+) -> None:
     scaling = Llama3ScalingConfig(factor=8, original_context=8192)
     config = tiny("llama", position=RotaryConfig(theta=500_000.0, scaling=scaling))
-    model = random_model(config)
     plain = 500_000.0 ** -(torch.arange(0, 8, 2) / 8)
     divisors = (plain / scaling.scale(plain, 500_000.0)).numpy().astype(np.float32)
-    path = tmp_path / "m.gguf"
+    divisors[1] *= change
     kept = gguf.GGUFWriter.write_header_to_file
 
     def with_divisors(writer: gguf.GGUFWriter, *arguments: Any) -> None:
@@ -193,8 +198,12 @@ def test_scaling_of_llama3_is_recognised(tmp_path: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gguf.GGUFWriter, "write_header_to_file", with_divisors)
-        write(path, model, "llama")
-    assert load_gguf(path).config == config
+        path = write(tmp_path / "m.gguf", random_model(config), "llama")
+    if change == 1:
+        assert load_gguf(path).config == config
+        return
+    with pytest.raises(ModelError, match="scales rotary positions"):
+        load_gguf(path)
 
 
 @pytest.mark.parametrize(
@@ -210,6 +219,7 @@ def test_scaling_of_llama3_is_recognised(tmp_path: Path) -> None:
         ({"expert_count": 8}, "expert_count = 8"),
         ({"attention.sliding_window": 4}, "sliding_window = 4"),
         ({"rope.scaling.type": "longrope"}, "longrope"),
+        ({"rope.scaling.yarn_log_multiplier": 0.1}, "yarn_log_multiplier = 0.1"),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
@@ -257,8 +267,12 @@ def test_damaged_bytes_are_an_error_or_a_model(
     for _ in range(data.draw(st.integers(1, 4))):
         whole[data.draw(st.integers(0, 3000))] = data.draw(st.integers(0, 255))
     (folder / "m.gguf").write_bytes(whole)
-    with suppress(ModelError):
+    said = ""
+    try:
         load_gguf(folder / "m.gguf")
+    except ModelError as error:
+        said = str(error)
+    assert not said or str(folder / "m.gguf") in said
 
 
 @pytest.fixture(scope="module")

@@ -5,19 +5,22 @@ Source: the format's specification, ggml-org/ggml, ``docs/gguf.md``.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from gguf.constants import GGMLQuantizationType
+from numpy.typing import NDArray
 
 from stemma.errors import ConfigError, ModelError, TokenizerError
 from stemma.hub.gguf_weights import GGUFWeights
 from stemma.hub.model_directory import filled
-from stemma.models import Transformer
+from stemma.models import Transformer, TransformerConfig
 from stemma.models.families import FAMILIES
+from stemma.models.family import expect
+from stemma.nn import RotaryConfig
 from stemma.tokenizers.formats.gguf_metadata import TensorPlace, read_head
 
 INTERLEAVED = {"llama"}
@@ -28,6 +31,7 @@ _KNOWN = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
 
 _ROPE_FREQUENCIES = "rope_freqs.weight"
 _LLAMA3 = {
+    "rope_type": "llama3",
     "low_freq_factor": 1.0,
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 8192,
@@ -53,8 +57,8 @@ _SCALING = {
     "rope.scaling.yarn_beta_fast": "beta_fast",
     "rope.scaling.yarn_beta_slow": "beta_slow",
 }
-_CHECKED = {"rope.dimension_count", "attention.value_length", "vocab_size"}
-_OFF = {"rope.scaling.finetuned", "attention.causal", "rope.scaling.yarn_log_multiplier"}
+_CHECKED = {"rope.dimension_count", "attention.value_length", "vocab_size", "attention.causal"}
+_HARMLESS = {"rope.scaling.finetuned"}
 
 
 def load_gguf(
@@ -103,12 +107,15 @@ def _load(
             f"holds a model of the architecture {architecture!r}, which is not known here",
             cure=f"There is {', '.join(_KNOWN)}.",
         )
-    frequencies = places.pop(_ROPE_FREQUENCIES, None)
+    divided = places.pop(_ROPE_FREQUENCIES, None)
+    divisors = None if divided is None else _divisors(path, divided)
     config_json = _config_json(entries, places, architecture)
-    if frequencies is not None:
-        config_json["rope_scaling"] = _llama3_scaling(path, frequencies)
+    if divisors is not None:
+        config_json["rope_scaling"] = {"factor": float(divisors.max()), **_LLAMA3}
     family = FAMILIES[_KNOWN[architecture]]
     config = family.read_config(config_json)
+    if divisors is not None:
+        _check_divisors(divisors, config)
     pairs = {}
     if architecture in INTERLEAVED:
         attention = config.attention
@@ -134,7 +141,7 @@ def _config_json(
     missing = [prefix + name for name in _NEEDED if name not in given]
     if missing:
         raise ModelError(f"has no {missing[0]} among its metadata")
-    known = {*_NEEDED, *_OPTIONAL, *_SCALING, *_CHECKED, *_OFF}
+    known = {*_NEEDED, *_OPTIONAL, *_SCALING, *_CHECKED, *_HARMLESS}
     for name, value in given.items():
         if name not in known and value not in (None, 0, 0.0, False, ""):
             raise ModelError(f"{prefix}{name} = {value!r}: what it does is not known here")
@@ -155,6 +162,7 @@ def _config_json(
         "rope.dimension_count": d_head,
         "attention.value_length": d_head,
         "vocab_size": found["vocab_size"],
+        "attention.causal": True,
     }.items():
         if given.get(name, expected) != expected:
             raise ModelError(f"{prefix}{name} = {given[name]}: only {expected} can be done here")
@@ -163,12 +171,21 @@ def _config_json(
     return found
 
 
-def _llama3_scaling(path: Path, place: TensorPlace) -> dict[str, Any]:
-    """Llama 3.1's scaling, of which a file holds what each pair's angle is divided by.
-
-    Its settings are the same in all of its models, but for the largest divisor.
-    """
-    divisors = np.fromfile(path, "<f4", count=math.prod(place.shape), offset=place.start)
-    if place.kind != 0 or divisors.size != math.prod(place.shape) or not divisors.size:
+def _divisors(path: Path, place: TensorPlace) -> NDArray[np.float32]:
+    """What each pair's angle is divided by."""
+    n = place.shape[0] if len(place.shape) == 1 else 0
+    fits = place.kind == GGMLQuantizationType.F32 and place.start + 4 * n <= path.stat().st_size
+    if not n or not fits:
         raise ModelError(f"{_ROPE_FREQUENCIES} is damaged")
-    return {"rope_type": "llama3", "factor": float(divisors.max()), **_LLAMA3}
+    return np.fromfile(path, "<f4", count=n, offset=place.start)
+
+
+def _check_divisors(divisors: NDArray[np.float32], config: TransformerConfig) -> None:
+    """Insist on Llama 3.1's scaling: its models differ in the largest divisor alone."""
+    position = expect(config.position, RotaryConfig, "position")
+    d_head = config.attention.head_size(config.d_model)
+    plain = position.theta ** -(torch.arange(0, d_head, 2) / d_head)
+    scaled = position.scaling.scale(plain, position.theta) if position.scaling else plain
+    expected = (plain / scaled).numpy()
+    if divisors.shape != expected.shape or not np.allclose(divisors, expected, rtol=1e-3):
+        raise ModelError(f"{_ROPE_FREQUENCIES} scales rotary positions in a way not known here")

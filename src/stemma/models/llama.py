@@ -6,7 +6,7 @@ Touvron et al. 2023, arXiv:2302.13971. What all models of its shape have in comm
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
 from typing import Any, Literal
 
@@ -174,14 +174,33 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
     return config
 
 
-FAMILY = Family(
-    model_type="llama",
-    architecture="LlamaForCausalLM",
-    base_architecture="LlamaModel",
-    prefix="model.",
-    head="lm_head.weight",
-    buffers=re.compile(r"\.rotary_emb\.inv_freq$"),
-    write_config=write_config,
-    read_config=read_config,
-    weights=weights,
-)
+def shaped(
+    model_type: str,
+    name: str,
+    write_config: Callable[[TransformerConfig], dict[str, Any]],
+    read_config: Callable[[Mapping[str, Any]], TransformerConfig],
+    weights: Callable[[TransformerConfig], Iterable[Weight]] = weights,
+) -> Family:
+    """A family of Llama's shape: all that differs between them.
+
+    Args:
+        model_type: see `Family`, as for the others.
+        name: what its classes in `transformers` are named by.
+        write_config: to ``config.json``.
+        read_config: from it.
+        weights: the table of names.
+    """
+    return Family(
+        model_type=model_type,
+        architecture=f"{name}ForCausalLM",
+        base_architecture=f"{name}Model",
+        prefix="model.",
+        head="lm_head.weight",
+        buffers=re.compile(r"\.rotary_emb\.inv_freq$"),
+        write_config=write_config,
+        read_config=read_config,
+        weights=weights,
+    )
+
+
+FAMILY = shaped("llama", "Llama", write_config, read_config)

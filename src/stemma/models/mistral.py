@@ -5,13 +5,12 @@ Jiang et al. 2023, arXiv:2310.06825, section 2.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from stemma.models import llama
 from stemma.models.config_json import ConfigJson
-from stemma.models.family import Family, need
+from stemma.models.family import need
 from stemma.models.transformer import TransformerConfig
 
 
@@ -46,14 +45,4 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
     return config
 
 
-FAMILY = Family(
-    model_type="mistral",
-    architecture="MistralForCausalLM",
-    base_architecture="MistralModel",
-    prefix="model.",
-    head="lm_head.weight",
-    buffers=re.compile(r"\.rotary_emb\.inv_freq$"),
-    write_config=write_config,
-    read_config=read_config,
-    weights=llama.weights,
-)
+FAMILY = llama.shaped("mistral", "Mistral", write_config, read_config)

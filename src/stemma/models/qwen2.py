@@ -5,13 +5,12 @@ Yang et al. 2024, arXiv:2407.10671, section 2.2.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from stemma.models import llama
 from stemma.models.config_json import ConfigJson
-from stemma.models.family import Family, need
+from stemma.models.family import need
 from stemma.models.transformer import TransformerConfig
 
 
@@ -45,14 +44,4 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
     return config
 
 
-FAMILY = Family(
-    model_type="qwen2",
-    architecture="Qwen2ForCausalLM",
-    base_architecture="Qwen2Model",
-    prefix="model.",
-    head="lm_head.weight",
-    buffers=re.compile(r"\.rotary_emb\.inv_freq$"),
-    write_config=write_config,
-    read_config=read_config,
-    weights=llama.weights,
-)
+FAMILY = llama.shaped("qwen2", "Qwen2", write_config, read_config)

@@ -5,13 +5,12 @@ Yang et al. 2025, arXiv:2505.09388, section 2.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stemma.models import llama
 from stemma.models.config_json import ConfigJson
-from stemma.models.family import Family, Weight, need
+from stemma.models.family import Weight, need
 from stemma.models.transformer import TransformerConfig
 from stemma.nn import RMSNormConfig
 
@@ -57,14 +56,4 @@ def weights(config: TransformerConfig) -> Iterator[Weight]:
             yield Weight(f"model.layers.{i}.self_attn.{norm}.weight", (ours,))
 
 
-FAMILY = Family(
-    model_type="qwen3",
-    architecture="Qwen3ForCausalLM",
-    base_architecture="Qwen3Model",
-    prefix="model.",
-    head="lm_head.weight",
-    buffers=re.compile(r"\.rotary_emb\.inv_freq$"),
-    write_config=write_config,
-    read_config=read_config,
-    weights=weights,
-)
+FAMILY = llama.shaped("qwen3", "Qwen3", write_config, read_config, weights)

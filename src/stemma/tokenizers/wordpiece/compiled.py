@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stemma.tokenizers.kernels import double_array
 from stemma.tokenizers.kernels import wordpiece as kernel
 from stemma.tokenizers.steps.normalizers import BertNormalizer
+from stemma.tokenizers.texts import in_groups
 from stemma.tokenizers.wordpiece.characters import characters_of
 
 GROUP = 1 << 18
@@ -74,7 +75,7 @@ class CompiledWordPiece:
 
     def encode_texts(self, texts: Sequence[bytes]) -> list[NDArray[np.int32]]:
         """Ids of several texts, given as UTF-8."""
-        return [row for group in _groups(texts) for row in self._encode_group(group)]
+        return [row for group in in_groups(texts, GROUP) for row in self._encode_group(group)]
 
     def _encode_group(self, texts: Sequence[bytes]) -> list[NDArray[np.int32]]:
         data = np.frombuffer(b"".join((*texts, _PADDING)), np.uint8)
@@ -113,15 +114,3 @@ class CompiledWordPiece:
         found = self._readable(word)
         ids[state[kernel.IDS] :][: len(found)] = found
         state[kernel.IDS] += len(found)
-
-
-def _groups(texts: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    """Neighbouring texts together, up to `GROUP` bytes; a longer text by itself."""
-    start = total = 0
-    for i, text in enumerate(texts):
-        if i > start and total + len(text) > GROUP:
-            yield texts[start:i]
-            start, total = i, 0
-        total += len(text)
-    if start < len(texts):
-        yield texts[start:]
