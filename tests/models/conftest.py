@@ -72,7 +72,7 @@ def check_sensitivity(family: Family, config: TransformerConfig) -> None:
     generator = torch.Generator().manual_seed(9)
     ids = random_ids(config)
     for name, parameter in model.named_parameters():
-        if name.endswith("k_proj.bias") and model.rotary is None:
+        if name.endswith("k_proj.bias") and model.whole.rotary is None:
             continue
         kept = parameter.data.clone()
         parameter.data += torch.randn(kept.shape, generator=generator)

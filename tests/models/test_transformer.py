@@ -63,9 +63,9 @@ def cached_in(*chunks: int) -> Callable[[Transformer, Tensor], Tensor]:
 
 
 def explicit(model: Transformer, ids: Tensor) -> Tensor:
-    x, rotation, mask = model._begin(ids, None, 0)
-    for block in model.blocks:
-        x, _ = block.forward_with_weights(x, rotation=rotation, mask=mask)
+    x, sights = model._begin(ids, None, None, None)
+    for block, sight in zip(model.blocks, sights, strict=True):
+        x, _ = block.forward_with_weights(x, sight=sight)
     return model.head(model.final_norm(x))
 
 

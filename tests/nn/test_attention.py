@@ -21,7 +21,8 @@ from stemma.nn import (
     attend,
     attend_explicitly,
 )
-from stemma.nn.attention import attend_by_matmul, causal_mask
+from stemma.nn.attend import attend_by_matmul
+from stemma.nn.sight import causal_mask
 
 PATHS: dict[str, Callable[..., Tensor]] = {
     "fused": attend,

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from stemma.errors import ModelError
-from stemma.models.transformer import Transformer, TransformerConfig
+from stemma.models.transformer import Transformer
+from stemma.models.transformer_config import TransformerConfig
 
 HEAD = "head.weight"
 EMBEDDING = "embed.tokens.weight"

@@ -12,7 +12,7 @@ from typing import Any
 
 from stemma.models.config_json import ACTIVATIONS, ConfigJson
 from stemma.models.family import EMBEDDING, Family, Weight, expect, need
-from stemma.models.transformer import TransformerConfig
+from stemma.models.transformer_config import TransformerConfig
 from stemma.nn import AttentionConfig, LayerNormConfig, LearnedPositionsConfig, MLPConfig
 
 

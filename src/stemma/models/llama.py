@@ -13,7 +13,7 @@ from typing import Any, Literal
 from stemma.models.config_json import ACTIVATIONS, ConfigJson
 from stemma.models.family import EMBEDDING, Family, Weight, expect, need
 from stemma.models.rotary_json import read_rotary, write_rotary
-from stemma.models.transformer import TransformerConfig
+from stemma.models.transformer_config import TransformerConfig
 from stemma.nn import AttentionConfig, GatedMLPConfig, RMSNormConfig, RotaryConfig
 
 

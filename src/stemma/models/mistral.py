@@ -11,7 +11,7 @@ from typing import Any
 from stemma.models import llama
 from stemma.models.config_json import ConfigJson
 from stemma.models.family import need
-from stemma.models.transformer import TransformerConfig
+from stemma.models.transformer_config import TransformerConfig
 
 
 def write_config(config: TransformerConfig) -> dict[str, Any]:

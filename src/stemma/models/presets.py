@@ -6,7 +6,7 @@ import difflib
 
 from stemma.errors import ConfigError
 from stemma.models.initialization import InitConfig
-from stemma.models.transformer import TransformerConfig
+from stemma.models.transformer_config import TransformerConfig
 from stemma.nn import (
     AttentionConfig,
     GatedMLPConfig,

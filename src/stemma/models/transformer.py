@@ -1,90 +1,29 @@
-"""The decoder-only Transformer: GPT-2, Llama and Qwen are points in the space of its config."""
+"""The Transformer: GPT-2, Llama and BERT are points in the space of its config."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from typing import Any, Self, cast
+from typing import Self, cast
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stemma.config import Config
 from stemma.errors import ModelError
-from stemma.models.initialization import InitConfig, initialize
-from stemma.nn import (
-    AttentionConfig,
-    Block,
-    Embedding,
-    FeedForwardConfig,
-    KVCache,
-    LayerNormConfig,
-    LearnedPositionsConfig,
-    MLPConfig,
-    NormConfig,
-    Placement,
-    PositionConfig,
-    Rotary,
-    RotaryConfig,
-)
-from stemma.nn.attention import Mask, causal_mask, head_problem
-from stemma.nn.position import Rotation, odd_head
-
-
-class TransformerConfig(Config):
-    """The numbers and parts of a `Transformer`; the defaults are GPT-2's choices."""
-
-    vocab_size: int = Field(ge=1)
-    context_length: int = Field(ge=1, description="the most positions it sees")
-    d_model: int = Field(ge=1)
-    n_layers: int = Field(ge=0)
-    attention: AttentionConfig
-    feedforward: FeedForwardConfig = MLPConfig()
-    norm: NormConfig = LayerNormConfig()
-    position: PositionConfig = LearnedPositionsConfig()
-    placement: Placement = "pre"
-    residual: bool = Field(default=True, description="whether blocks add to their input")
-    tie_embeddings: bool = Field(
-        default=True, description="the head's matrix is the token embedding's"
-    )
-    dropout: float = Field(
-        default=0.0, ge=0, lt=1, description="of embeddings and sublayers' outputs"
-    )
-    init: InitConfig = InitConfig()
-
-    @field_validator("attention")
-    @classmethod
-    def _heads_fit(cls, attention: AttentionConfig, info: ValidationInfo) -> AttentionConfig:
-        d_model = info.data.get("d_model")
-        if d_model is not None and (
-            problem := head_problem(
-                d_model, attention.n_heads, attention.n_kv_heads, attention.d_head
-            )
-        ):
-            raise ValueError(problem)
-        return attention
-
-    @field_validator("position")
-    @classmethod
-    def _heads_can_turn(cls, position: Any, info: ValidationInfo) -> Any:
-        attention, d_model = info.data.get("attention"), info.data.get("d_model")
-        if isinstance(position, RotaryConfig) and attention is not None and d_model is not None:
-            d_head = attention.head_size(d_model)
-            if d_head % 2:
-                raise ValueError(odd_head(d_head))
-        return position
-
-    def build(self, *, seed: int = 0) -> Transformer:
-        """The model with fresh weights."""
-        return Transformer(self, seed=seed)
+from stemma.models.initialization import initialize
+from stemma.models.layer_kind import LayerKind
+from stemma.models.transformer_config import TransformerConfig
+from stemma.nn import Block, Embedding, KVCache
+from stemma.nn.sight import Sight
 
 
 class Transformer(nn.Module):
-    """A stack of blocks between an embedding and an output head; predicts the next id.
+    """A stack of blocks between an embedding and an output head; predicts the next id if causal.
 
-    Vaswani et al. 2017, arXiv:1706.03762, without the encoder: Radford et al. 2018 and 2019.
+    Vaswani et al. 2017, arXiv:1706.03762: the decoder alone (Radford et al. 2018 and 2019), or with
+    ``causal=False`` the encoder alone (Devlin et al. 2018, arXiv:1810.04805).
 
     Args:
         config: its numbers and parts.
@@ -100,12 +39,11 @@ class Transformer(nn.Module):
         with torch.random.fork_rng(devices=_default_cuda_device()):
             self.embed = _build_embedding(config)
             self.blocks = nn.ModuleList(_build_block(config) for _ in range(config.n_layers))
-            final = config.placement == "pre"
+            final = config.placement in ("pre", "sandwich")
             self.final_norm = config.norm.build(config.d_model) if final else nn.Identity()
-            self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
-        self.rotary: Rotary | None = config.position.build_rotation(
-            config.attention.head_size(config.d_model)
-        )
+            self.head = config.head.build(config.d_model, config.vocab_size)
+            self.whole = LayerKind.of(config)
+            self.local = LayerKind.of(config, config.local) if config.local else None
         self.tie_weights()
         initialize(self, config.init, n_layers=config.n_layers, seed=seed)
 
@@ -124,10 +62,14 @@ class Transformer(nn.Module):
         ids: Int[Tensor, "batch seq"],
         *,
         document_ids: Int[Tensor, "batch seq"] | None = None,
+        segment_ids: Int[Tensor, "batch seq"] | None = None,
         cache: KVCache | None = None,
     ) -> Float[Tensor, "batch seq vocab"]:
         """Logits of the id after each position; the arguments are those of `hidden_states`."""
-        logits: Tensor = self.head(self.hidden_states(ids, document_ids=document_ids, cache=cache))
+        hidden = self.hidden_states(
+            ids, document_ids=document_ids, segment_ids=segment_ids, cache=cache
+        )
+        logits: Tensor = self.head(hidden)
         return logits
 
     def hidden_states(
@@ -135,6 +77,7 @@ class Transformer(nn.Module):
         ids: Int[Tensor, "batch seq"],
         *,
         document_ids: Int[Tensor, "batch seq"] | None = None,
+        segment_ids: Int[Tensor, "batch seq"] | None = None,
         cache: KVCache | None = None,
     ) -> Float[Tensor, "batch seq d_model"]:
         """What the head reads: the output of the last block, normed.
@@ -142,7 +85,10 @@ class Transformer(nn.Module):
         Args:
             ids: at least one per row; with a cache, those that follow what it holds.
             document_ids: which document a position belongs to, each a run of equal numbers.
-                Attention stays within a document, and positions count from its beginning.
+                Attention stays within a document, and positions count from its beginning. Padding
+                is a document of its own.
+            segment_ids: the part of its text that each position belongs to, where these have
+                vectors; all the first by default.
             cache: of `new_cache`; the positions are added to it.
 
         Raises:
@@ -154,11 +100,9 @@ class Transformer(nn.Module):
                 "document_ids together with a cache",
                 cure="A cache holds one text per row: leave document_ids out, or the cache.",
             )
-        past = 0 if cache is None else cache.length
-        x, rotation, mask = self._begin(ids, document_ids, past)
-        for i, block in enumerate(self.blocks):
-            layer = None if cache is None else cache.layer(i)
-            x = block(x, rotation=rotation, mask=mask, cache=layer)
+        x, sights = self._begin(ids, document_ids, segment_ids, cache)
+        for i, (block, sight) in enumerate(zip(self.blocks, sights, strict=True)):
+            x = block(x, sight=sight, cache=None if cache is None else cache.layer(i))
         if cache is not None:
             cache.advance(ids.shape[1])
         hidden: Tensor = self.final_norm(x)
@@ -171,28 +115,36 @@ class Transformer(nn.Module):
         document_ids: Int[Tensor, "batch seq"] | None = None,
     ) -> list[Float[Tensor, "batch n_heads query key"]]:
         """Where each position looks, for each layer: rows sum to 1, by the explicit path."""
-        x, rotation, mask = self._begin(ids, document_ids, 0)
+        x, sights = self._begin(ids, document_ids, None, None)
         layers = []
-        for block in cast("Iterable[Block]", self.blocks):
-            x, weights = block.forward_with_weights(x, rotation=rotation, mask=mask)
+        for block, sight in zip(cast("Iterable[Block]", self.blocks), sights, strict=True):
+            x, weights = block.forward_with_weights(x, sight=sight)
             layers.append(weights)
         return layers
 
     def _begin(
-        self, ids: Tensor, document_ids: Tensor | None, past: int
-    ) -> tuple[Tensor, Rotation | None, Mask | None]:
-        """Check and embed the ids; the rotation of their positions and where they may look."""
+        self,
+        ids: Tensor,
+        document_ids: Tensor | None,
+        segment_ids: Tensor | None,
+        cache: KVCache | None,
+    ) -> tuple[Tensor, list[Sight]]:
+        """Check and embed the ids; what each layer sees."""
+        past = 0 if cache is None else cache.length
         self._check(ids, past)
-        mask = None
-        positions = torch.arange(past, past + ids.shape[1], device=ids.device)
+        same = None
+        keys = torch.arange(past + ids.shape[1], device=ids.device)
+        positions = keys[past:] if cache is None else cache.positions(ids.shape[1])
         if document_ids is not None:
-            same_document = document_ids.unsqueeze(-1) == document_ids.unsqueeze(-2)
-            causal = causal_mask(ids.shape[1], ids.shape[1], ids.device)
-            mask = (same_document & causal).unsqueeze(1)
-            positions = _positions_in_documents(document_ids)
-        x = self.embed(ids, positions)
-        rotation = None if self.rotary is None else self.rotary(positions)
-        return x, rotation, mask
+            same = document_ids.unsqueeze(-1) == document_ids.unsqueeze(-2)
+            keys = positions = _positions_in_documents(document_ids)
+        x = self.embed(ids, positions, segment_ids)
+        whole = self.whole(positions, keys, same)
+        if self.local is None or self.config.local is None:
+            return x, [whole] * len(self.blocks)
+        local = self.local(positions, keys, same)
+        holds = self.config.local.holds
+        return x, [local if holds(i) else whole for i in range(len(self.blocks))]
 
     def _check(self, ids: Tensor, past: int) -> None:
         length = past + ids.shape[1]
@@ -232,6 +184,11 @@ class Transformer(nn.Module):
             capacity: the most positions; ``context_length`` by default.
             dtype: of keys and values; by default that of the model, or of autocast where it is on.
         """
+        if not self.config.causal:
+            raise ModelError(
+                "this model sees the whole text at once, and cannot continue one",
+                cure="Use its hidden_states: it is an encoder. A model that generates is causal.",
+            )
         weight = self.embed.tokens.weight
         kind = weight.device.type
         if dtype is None:
@@ -266,19 +223,26 @@ def _build_embedding(config: TransformerConfig) -> Embedding:
     return Embedding(
         nn.Embedding(config.vocab_size, config.d_model),
         config.position.build_embedding(config.context_length, config.d_model),
+        segments=nn.Embedding(config.n_segments, config.d_model) if config.n_segments else None,
+        norm=config.norm.build(config.d_model) if config.embedding_norm else None,
+        scale=math.sqrt(config.d_model) if config.scale_embeddings else 1.0,
         dropout=config.dropout,
     )
 
 
 def _build_block(config: TransformerConfig) -> Block:
-    norms = [
-        nn.Identity() if config.placement == "none" else config.norm.build(config.d_model)
-        for _ in range(2)
-    ]
+    def norm(there: bool = True) -> nn.Module:
+        return config.norm.build(config.d_model) if there else nn.Identity()
+
+    placed = config.placement != "none"
+    sandwich = config.placement == "sandwich"
     return Block(
         config.attention.build(config.d_model),
         config.feedforward.build(config.d_model),
-        *norms,
+        norm(placed),
+        norm(placed),
+        post_norm1=norm() if sandwich else None,
+        post_norm2=norm() if sandwich else None,
         placement=config.placement,
         residual=config.residual,
         dropout=config.dropout,

@@ -1,54 +1,88 @@
 """The parts of a model: each a module that takes plain values, with a frozen config beside it."""
 
 from stemma.nn.activation import ACTIVATIONS, Activation, ActivationName
-from stemma.nn.attention import AttentionConfig, MultiHeadAttention, attend, attend_explicitly
+from stemma.nn.attend import Scoring, attend, attend_explicitly
+from stemma.nn.attention import AttentionConfig, MultiHeadAttention
 from stemma.nn.block import Block, Placement
 from stemma.nn.cache import KVCache
 from stemma.nn.embedding import Embedding
 from stemma.nn.feedforward import MLP, FeedForwardConfig, GatedMLP, GatedMLPConfig, MLPConfig
+from stemma.nn.head import (
+    Head,
+    HeadConfig,
+    LinearHeadConfig,
+    MaskedHead,
+    MaskedHeadConfig,
+    NoHeadConfig,
+    Pooler,
+    PoolerConfig,
+)
 from stemma.nn.norm import LayerNorm, LayerNormConfig, NormConfig, RMSNorm, RMSNormConfig
 from stemma.nn.position import (
+    AlibiConfig,
     LearnedPositionsConfig,
     NoPositionsConfig,
     PositionConfig,
+    RelativeBucketsConfig,
     Rotary,
     RotaryConfig,
+    Sinusoidal,
+    SinusoidalPositionsConfig,
 )
+from stemma.nn.position_bias import Alibi, PositionBias, RelativeBuckets
 from stemma.nn.rotary_scaling import (
     LinearScalingConfig,
     Llama3ScalingConfig,
     RotaryScalingConfig,
     YarnScalingConfig,
 )
+from stemma.nn.sight import Sight
 
 __all__ = [
     "ACTIVATIONS",
     "MLP",
     "Activation",
     "ActivationName",
+    "Alibi",
+    "AlibiConfig",
     "AttentionConfig",
     "Block",
     "Embedding",
     "FeedForwardConfig",
     "GatedMLP",
     "GatedMLPConfig",
+    "Head",
+    "HeadConfig",
     "KVCache",
     "LayerNorm",
     "LayerNormConfig",
     "LearnedPositionsConfig",
+    "LinearHeadConfig",
     "LinearScalingConfig",
     "Llama3ScalingConfig",
     "MLPConfig",
+    "MaskedHead",
+    "MaskedHeadConfig",
     "MultiHeadAttention",
+    "NoHeadConfig",
     "NoPositionsConfig",
     "NormConfig",
     "Placement",
+    "Pooler",
+    "PoolerConfig",
+    "PositionBias",
     "PositionConfig",
     "RMSNorm",
     "RMSNormConfig",
+    "RelativeBuckets",
+    "RelativeBucketsConfig",
     "Rotary",
     "RotaryConfig",
     "RotaryScalingConfig",
+    "Scoring",
+    "Sight",
+    "Sinusoidal",
+    "SinusoidalPositionsConfig",
     "YarnScalingConfig",
     "attend",
     "attend_explicitly",

@@ -1,127 +1,21 @@
-"""Causal self-attention with any number of heads, and heads of keys and values shared by groups."""
+"""Self-attention with any number of heads, and heads of keys and values shared by groups."""
 
 from __future__ import annotations
 
-import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from stemma.config import Config
 from stemma.errors import ModelError
+from stemma.nn.attend import Scoring, attend, attend_explicitly
 from stemma.nn.cache import LayerCache
 from stemma.nn.norm import NormConfig
 from stemma.nn.position import Rotation, apply_rotation
-
-Heads = Float[Tensor, "batch n_heads query d_head"]
-Mask = Bool[Tensor, "#batch 1 query key"]
-
-
-def causal_mask(n_queries: int, n_keys: int, device: torch.device) -> Bool[Tensor, "query key"]:
-    """True where a query may look: at its own position and before; queries are the last ones."""
-    everything = torch.ones(n_queries, n_keys, dtype=torch.bool, device=device)
-    return everything.tril(n_keys - n_queries)
-
-
-def attend(
-    q: Float[Tensor, "batch n_heads query d_head"],
-    k: Float[Tensor, "batch n_kv_heads key d_head"],
-    v: Float[Tensor, "batch n_kv_heads key d_head"],
-    *,
-    mask: Mask | None = None,
-    dropout: float = 0.0,
-) -> Float[Tensor, "batch n_heads query d_head"]:
-    r"""Scaled dot-product attention, :math:`\mathrm{softmax}(q k^T / \sqrt{d_{head}}) v`, fused.
-
-    Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1; without the matrix of weights in memory
-    where torch has such a kernel (FlashAttention, arXiv:2205.14135). `attend_explicitly` is its
-    readable twin.
-
-    Args:
-        q: queries, at the last of the keys' positions.
-        k: keys; query head h reads key head ``h * n_kv_heads // n_heads``.
-        v: values.
-        mask: True where a query may look; causal by default.
-        dropout: probability of dropping a weight.
-    """
-    if _matmuls_are_faster(q, k):
-        return attend_by_matmul(q, k, v, mask=mask, dropout=dropout)
-    n_queries, n_keys = q.shape[2], k.shape[2]
-    causal = mask is None and n_queries == n_keys
-    if mask is None and 1 < n_queries < n_keys:
-        mask = causal_mask(n_queries, n_keys, q.device)
-    return F.scaled_dot_product_attention(
-        q,
-        k,
-        v,
-        attn_mask=mask,
-        dropout_p=dropout,
-        is_causal=causal and n_queries > 1,
-        enable_gqa=q.shape[1] != k.shape[1],
-    )
-
-
-def _matmuls_are_faster(q: Tensor, k: Tensor) -> bool:
-    """Whether to take `attend_by_matmul`: bfloat16 on a CPU with a matrix that fits its cache.
-
-    torch's fused kernel takes 3.7 times as long there for forward and backward at 128 keys, and 2.1
-    times at 512 (torch 2.13, one Zen 4 core). A single query, as in decoding, is not worth it.
-    """
-    small = q.shape[2] > 1 and k.shape[2] <= 512
-    return small and q.device.type == "cpu" and q.dtype == torch.bfloat16
-
-
-def attend_by_matmul(
-    q: Float[Tensor, "batch n_heads query d_head"],
-    k: Float[Tensor, "batch n_kv_heads key d_head"],
-    v: Float[Tensor, "batch n_kv_heads key d_head"],
-    *,
-    mask: Mask | None = None,
-    dropout: float = 0.0,
-) -> Float[Tensor, "batch n_heads query d_head"]:
-    """What `attend` computes, with the matrix of weights in memory and few passes over it.
-
-    All heads of all rows are one batch of matrix products, the first of which scales and masks too.
-    """
-    batch, n_heads, n_queries, d_head = q.shape
-    n_keys = k.shape[2]
-    group = n_heads // k.shape[1]
-    if group > 1:
-        k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
-    if mask is None:
-        mask = causal_mask(n_queries, n_keys, q.device)
-    hidden = torch.zeros(mask.shape, dtype=q.dtype, device=q.device).masked_fill_(~mask, -math.inf)
-    if mask.ndim == 4:
-        hidden = hidden.expand(batch, n_heads, n_queries, n_keys).flatten(0, 1)
-    q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
-    scores = torch.baddbmm(hidden, q, k.transpose(1, 2), alpha=1 / math.sqrt(d_head))
-    weights = F.dropout(scores.softmax(-1), dropout)
-    return torch.bmm(weights, v).view(batch, n_heads, n_queries, d_head)
-
-
-def attend_explicitly(
-    q: Float[Tensor, "batch n_heads query d_head"],
-    k: Float[Tensor, "batch n_kv_heads key d_head"],
-    v: Float[Tensor, "batch n_kv_heads key d_head"],
-    *,
-    mask: Mask | None = None,
-    dropout: float = 0.0,
-) -> tuple[Float[Tensor, "batch n_heads query d_head"], Float[Tensor, "batch n_heads query key"]]:
-    """What `attend` computes, step by step; returns the output and the attention weights.
-
-    The weights are those before dropout: each row is a distribution over the keys.
-    """
-    group = q.shape[1] // k.shape[1]
-    k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
-    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
-    if mask is None:
-        mask = causal_mask(q.shape[2], k.shape[2], q.device)
-    weights = scores.masked_fill(~mask, -math.inf).float().softmax(-1).to(v.dtype)
-    return F.dropout(weights, dropout) @ v, weights
+from stemma.nn.sight import CAUSAL, Sight
 
 
 class MultiHeadAttention(nn.Module):
@@ -144,6 +38,9 @@ class MultiHeadAttention(nn.Module):
         out_bias: whether the last map has one; as ``bias`` by default.
         q_norm: norm of each query over d_head, before it is rotated.
         k_norm: norm of each key.
+        scale: multiplies the products of queries and keys; ``1 / sqrt(d_head)`` by default.
+        softcap: bound of the scores; see `Scoring`.
+        sinks: whether each head learns a score that weight may go to instead of to a key.
         dropout: probability of dropping an attention weight while training.
 
     Raises:
@@ -161,6 +58,9 @@ class MultiHeadAttention(nn.Module):
         out_bias: bool | None = None,
         q_norm: nn.Module | None = None,
         k_norm: nn.Module | None = None,
+        scale: float | None = None,
+        softcap: float | None = None,
+        sinks: bool = False,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -177,39 +77,43 @@ class MultiHeadAttention(nn.Module):
         self.o_proj = nn.Linear(self.n_heads * self.d_head, d_model, bias=out_bias)
         self.q_norm = q_norm
         self.k_norm = k_norm
+        self.scale = scale
+        self.softcap = softcap
+        self.sinks = nn.Parameter(torch.zeros(n_heads)) if sinks else None
 
     def forward(
         self,
         x: Float[Tensor, "batch seq d_model"],
         *,
-        rotation: Rotation | None = None,
-        mask: Mask | None = None,
+        sight: Sight = CAUSAL,
         cache: LayerCache | None = None,
     ) -> Float[Tensor, "batch seq d_model"]:
         """Attend by the fused path.
 
         Args:
             x: the positions that ask; with a cache they follow those in it.
-            rotation: of these positions, for rotary position embeddings.
-            mask: True where a query may look; causal by default.
+            sight: how they are turned, and what they see; causal by default.
             cache: what was seen before; the new keys and values are added to it.
         """
-        q, k, v = self.project(x, rotation=rotation, cache=cache)
-        dropout = self.dropout if self.training else 0.0
-        return self.merge(attend(q, k, v, mask=mask, dropout=dropout))
+        q, k, v = self.project(x, rotation=sight.rotation, cache=cache)
+        return self.merge(attend(q, k, v, **self._how(sight)))
 
     def forward_with_weights(
-        self,
-        x: Float[Tensor, "batch seq d_model"],
-        *,
-        rotation: Rotation | None = None,
-        mask: Mask | None = None,
+        self, x: Float[Tensor, "batch seq d_model"], *, sight: Sight = CAUSAL
     ) -> tuple[Float[Tensor, "batch seq d_model"], Float[Tensor, "batch n_heads query key"]]:
         """Attend by the explicit path; returns the attention weights too."""
-        q, k, v = self.project(x, rotation=rotation)
-        dropout = self.dropout if self.training else 0.0
-        attended, weights = attend_explicitly(q, k, v, mask=mask, dropout=dropout)
+        q, k, v = self.project(x, rotation=sight.rotation)
+        attended, weights = attend_explicitly(q, k, v, **self._how(sight))
         return self.merge(attended), weights
+
+    def _how(self, sight: Sight) -> dict[str, Any]:
+        return {
+            "mask": sight.mask,
+            "bias": sight.bias,
+            "causal": sight.causal,
+            "scoring": Scoring(self.scale, self.softcap, self.sinks),
+            "dropout": self.dropout if self.training else 0.0,
+        }
 
     def project(
         self,
@@ -284,6 +188,11 @@ class AttentionConfig(Config):
     qk_norm: NormConfig | None = Field(
         default=None, description="norm of queries and keys over d_head"
     )
+    scale: float | None = Field(
+        default=None, gt=0, description="of the scores; default: 1 / sqrt(d_head)"
+    )
+    softcap: float | None = Field(default=None, gt=0, description="bound of the scores")
+    sinks: bool = Field(default=False, description="whether weight may go to no key at all")
     dropout: float = Field(default=0.0, ge=0, lt=1)
 
     def head_size(self, d_model: int) -> int:
@@ -302,5 +211,8 @@ class AttentionConfig(Config):
             out_bias=self.bias is True,
             q_norm=self.qk_norm.build(d_head) if self.qk_norm else None,
             k_norm=self.qk_norm.build(d_head) if self.qk_norm else None,
+            scale=self.scale,
+            softcap=self.softcap,
+            sinks=self.sinks,
             dropout=self.dropout,
         )

@@ -9,26 +9,36 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stemma.nn.attention import Mask, MultiHeadAttention
+from stemma.nn.attention import MultiHeadAttention
 from stemma.nn.cache import LayerCache
-from stemma.nn.position import Rotation
+from stemma.nn.sight import CAUSAL, Sight
 
-Placement = Literal["pre", "post", "none"]
+Placement = Literal["pre", "post", "sandwich", "none"]
 
 
 class Block(nn.Module):
     r"""Attention and feed-forward with norms and residual connections around them.
 
-    With ``placement="pre"`` a sublayer f becomes :math:`x + f(\mathrm{norm}(x))` (GPT-2; stable at
-    depth: Xiong et al. 2020, arXiv:2002.04745), with ``"post"`` :math:`\mathrm{norm}(x + f(x))`
-    (Vaswani et al. 2017, arXiv:1706.03762), with ``"none"`` :math:`x + f(x)`; without a residual
-    connection there is no x to add.
+    A sublayer f becomes, by ``placement``:
+
+    | | |
+    |---|---|
+    | ``"pre"`` | :math:`x + f(\mathrm{norm}(x))`: GPT-2; stable at depth (Xiong et al. 2020, \
+arXiv:2002.04745) |
+    | ``"post"`` | :math:`\mathrm{norm}(x + f(x))`: Vaswani et al. 2017, arXiv:1706.03762 |
+    | ``"sandwich"`` | :math:`x + \mathrm{norm}'(f(\mathrm{norm}(x)))`: Ding et al. 2021, \
+arXiv:2105.13290; Gemma |
+    | ``"none"`` | :math:`x + f(x)` |
+
+    Without a residual connection there is no x to add.
 
     Args:
         attention: the attention layer.
         feedforward: the feed-forward layer.
         norm1: norm of the attention; an identity for ``"none"``.
         norm2: norm of the feed-forward.
+        post_norm1: norm of the attention's output, for ``"sandwich"``.
+        post_norm2: norm of the feed-forward's output.
         placement: where the norms stand.
         residual: whether a sublayer's input is added to its output.
         dropout: probability of dropping a feature of a sublayer's output while training.
@@ -41,6 +51,8 @@ class Block(nn.Module):
         norm1: nn.Module,
         norm2: nn.Module,
         *,
+        post_norm1: nn.Module | None = None,
+        post_norm2: nn.Module | None = None,
         placement: Placement = "pre",
         residual: bool = True,
         dropout: float = 0.0,
@@ -48,40 +60,37 @@ class Block(nn.Module):
         super().__init__()
         self.norm1 = norm1
         self.attention = attention
+        self.post_norm1 = post_norm1
         self.norm2 = norm2
         self.feedforward = feedforward
+        self.post_norm2 = post_norm2
         self.dropout = dropout
-        self.norms_input = placement == "pre"
+        self.norms_input = placement in ("pre", "sandwich")
         self.residual = residual
 
     def forward(
         self,
         x: Float[Tensor, "batch seq d_model"],
         *,
-        rotation: Rotation | None = None,
-        mask: Mask | None = None,
+        sight: Sight = CAUSAL,
         cache: LayerCache | None = None,
     ) -> Float[Tensor, "batch seq d_model"]:
         """Apply both sublayers; the arguments are those of the attention."""
-        attended = self.attention(
-            self._before(x, self.norm1), rotation=rotation, mask=mask, cache=cache
-        )
-        x = self._after(x, attended, self.norm1)
-        return self._after(x, self.feedforward(self._before(x, self.norm2)), self.norm2)
+        attended = self.attention(self._before(x, self.norm1), sight=sight, cache=cache)
+        return self._feed_forward(self._after(x, attended, self.norm1, self.post_norm1))
 
     def forward_with_weights(
-        self,
-        x: Float[Tensor, "batch seq d_model"],
-        *,
-        rotation: Rotation | None = None,
-        mask: Mask | None = None,
+        self, x: Float[Tensor, "batch seq d_model"], *, sight: Sight = CAUSAL
     ) -> tuple[Float[Tensor, "batch seq d_model"], Float[Tensor, "batch n_heads query key"]]:
         """The same by explicit attention; returns the attention weights too."""
         attended, weights = self.attention.forward_with_weights(
-            self._before(x, self.norm1), rotation=rotation, mask=mask
+            self._before(x, self.norm1), sight=sight
         )
-        x = self._after(x, attended, self.norm1)
-        return self._after(x, self.feedforward(self._before(x, self.norm2)), self.norm2), weights
+        return self._feed_forward(self._after(x, attended, self.norm1, self.post_norm1)), weights
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        found = self.feedforward(self._before(x, self.norm2))
+        return self._after(x, found, self.norm2, self.post_norm2)
 
     def _before(self, x: Tensor, norm: nn.Module) -> Tensor:
         if self.norms_input:
@@ -90,7 +99,11 @@ class Block(nn.Module):
         kind = x.device.type
         return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
-    def _after(self, x: Tensor, found: Tensor, norm: nn.Module) -> Tensor:
+    def _after(
+        self, x: Tensor, found: Tensor, norm: nn.Module, post_norm: nn.Module | None
+    ) -> Tensor:
+        if post_norm is not None:
+            found = post_norm(found)
         found = F.dropout(found, self.dropout, self.training)
         summed: Tensor = x + found if self.residual else found
         return summed if self.norms_input else norm(summed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from stemma.errors import ModelError
@@ -62,6 +62,10 @@ class KVCache:
     def n_bytes(self) -> int:
         """Memory in bytes: 2 x layers x rows x heads x capacity x d_head x size of a number."""
         return self._memory.nbytes
+
+    def positions(self, n: int) -> Int[Tensor, " n"]:
+        """Where the next ``n`` ids stand."""
+        return torch.arange(self._length, self._length + n, device=self._memory.device)
 
     def layer(self, index: int) -> LayerCache:
         """The part of one layer."""

@@ -80,17 +80,20 @@ class RMSNorm(nn.Module):
     Args:
         size: number of features.
         eps: added to the mean square, inside the root.
+        from_one: whether the weight is what the gain differs from 1 by, so that weight decay pulls
+            it to 1 (Gemma).
     """
 
-    def __init__(self, size: int, *, eps: float = 1e-6) -> None:
+    def __init__(self, size: int, *, eps: float = 1e-6, from_one: bool = False) -> None:
         super().__init__()
         self.size = size
         self.eps = eps
-        self.weight = nn.Parameter(torch.ones(size))
+        self.from_one = from_one
+        self.weight = nn.Parameter(torch.zeros(size) if from_one else torch.ones(size))
 
     def forward(self, x: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
         """Normalise the last dimension; the statistics are float32 at least."""
-        gain = self.weight.to(x.dtype)
+        gain = (self.weight + 1 if self.from_one else self.weight).to(x.dtype)
         if x.device.type == "cpu" and torch.is_grad_enabled():
             normed = _DifferentiableRMSNorm.apply(x, gain, self.eps)  # type: ignore[no-untyped-call]
             return cast("Tensor", normed)
@@ -147,10 +150,11 @@ class RMSNormConfig(Config):
 
     kind: Literal["rms_norm"] = "rms_norm"
     eps: float = Field(default=1e-6, gt=0)
+    from_one: bool = Field(default=False, description="the gain is 1 and the weight")
 
     def build(self, size: int) -> RMSNorm:
         """The norm of ``size`` features."""
-        return RMSNorm(size, eps=self.eps)
+        return RMSNorm(size, eps=self.eps, from_one=self.from_one)
 
 
 NormConfig = Annotated[LayerNormConfig | RMSNormConfig, Field(discriminator="kind")]

@@ -1,7 +1,7 @@
-"""Where a token stands: learned embeddings, rotations of queries and keys, or nothing.
+"""Where a token stands: added vectors, rotations of queries and keys, biases of scores, or nothing.
 
 A scheme says in its config where it acts: `build_embedding` gives what is added to the token
-embeddings, `build_rotation` what turns queries and keys. Most do one of the two.
+embeddings, `build_rotation` what turns queries and keys, `build_bias` what is added to the scores.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from stemma.config import Config
 from stemma.errors import ModelError
+from stemma.nn.position_bias import Alibi, PositionBias, RelativeBuckets
 from stemma.nn.rotary_scaling import RotaryScaling, RotaryScalingConfig
 
 
@@ -102,21 +103,77 @@ def odd_head(d_head: int) -> str:
     return f"d_head = {d_head} is odd, and rotary positions turn pairs: choose an even d_head"
 
 
-class LearnedPositionsConfig(Config):
+class Sinusoidal(nn.Module):
+    r"""Waves instead of learned vectors: a feature for the sine and one for the cosine of each.
+
+    At position m, wave i of d/2 has the angle :math:`m \, 10000^{-2i/d}`; the vector of m + k is a
+    rotation of that of m. In the paper's layout sines and cosines alternate; in that of its code
+    (tensor2tensor, Marian) all sines come first.
+
+    Vaswani et al. 2017, arXiv:1706.03762, section 3.5.
+
+    Args:
+        d_model: features; even.
+        halves: all sines before all cosines.
+
+    Raises:
+        ModelError: if ``d_model`` is odd.
+    """
+
+    def __init__(self, d_model: int, *, halves: bool = False) -> None:
+        super().__init__()
+        if d_model % 2:
+            raise ModelError(f"d_model = {d_model} is odd, and sinusoidal positions are pairs")
+        self.d_model = d_model
+        self.halves = halves
+
+    def forward(self, positions: Int[Tensor, "*batch seq"]) -> Float[Tensor, "*batch seq d_model"]:
+        """The vectors of ``positions``, in float32."""
+        waves = torch.arange(0, self.d_model, 2, device=positions.device, dtype=torch.float32)
+        angles = positions.unsqueeze(-1) * 10_000.0 ** -(waves / self.d_model)
+        if self.halves:
+            return torch.cat([angles.sin(), angles.cos()], dim=-1)
+        return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)
+
+
+class _Positions(Config):
+    """What a scheme of positions may build; most build one of the three."""
+
+    def build_embedding(self, context_length: int, d_model: int) -> nn.Module | None:
+        """Vectors to be added to those of the tokens."""
+        return None
+
+    def build_rotation(self, d_head: int) -> Rotary | None:
+        """The rotation of heads of ``d_head`` features."""
+        return None
+
+    def build_bias(self, n_heads: int, *, causal: bool) -> PositionBias | None:
+        """What is added to the scores of attention."""
+        return None
+
+
+class LearnedPositionsConfig(_Positions):
     """One learned vector for each position, added to the token embedding (as in GPT-2)."""
 
     kind: Literal["learned"] = "learned"
 
-    def build_embedding(self, context_length: int, d_model: int) -> nn.Embedding | None:
+    def build_embedding(self, context_length: int, d_model: int) -> nn.Embedding:
         """The table of vectors."""
         return nn.Embedding(context_length, d_model)
 
-    def build_rotation(self, d_head: int) -> Rotary | None:
-        """Nothing is rotated."""
-        return None
+
+class SinusoidalPositionsConfig(_Positions):
+    """Builds a `Sinusoidal`."""
+
+    kind: Literal["sinusoidal"] = "sinusoidal"
+    halves: bool = Field(default=False, description="all sines before all cosines")
+
+    def build_embedding(self, context_length: int, d_model: int) -> Sinusoidal:
+        """The waves."""
+        return Sinusoidal(d_model, halves=self.halves)
 
 
-class RotaryConfig(Config):
+class RotaryConfig(_Positions):
     """Builds a `Rotary`."""
 
     kind: Literal["rotary"] = "rotary"
@@ -125,29 +182,47 @@ class RotaryConfig(Config):
         default=None, description="for longer texts than those of training"
     )
 
-    def build_embedding(self, context_length: int, d_model: int) -> nn.Embedding | None:
-        """Nothing is added."""
-        return None
-
-    def build_rotation(self, d_head: int) -> Rotary | None:
+    def build_rotation(self, d_head: int) -> Rotary:
         """The rotation of heads of ``d_head`` features."""
         return Rotary(d_head, theta=self.theta, scaling=self.scaling)
 
 
-class NoPositionsConfig(Config):
+class AlibiConfig(_Positions):
+    """Builds an `Alibi`."""
+
+    kind: Literal["alibi"] = "alibi"
+
+    def build_bias(self, n_heads: int, *, causal: bool) -> Alibi:
+        """The penalties of ``n_heads`` heads."""
+        return Alibi(n_heads)
+
+
+class RelativeBucketsConfig(_Positions):
+    """Builds `RelativeBuckets`."""
+
+    kind: Literal["relative_buckets"] = "relative_buckets"
+    n_buckets: int = Field(default=32, ge=4)
+    max_distance: int = Field(default=128, ge=2, description="from here on all are one bucket")
+
+    def build_bias(self, n_heads: int, *, causal: bool) -> RelativeBuckets:
+        """The table of ``n_heads`` heads."""
+        return RelativeBuckets(
+            n_heads, n_buckets=self.n_buckets, max_distance=self.max_distance, causal=causal
+        )
+
+
+class NoPositionsConfig(_Positions):
     """No positions but what the causal mask reveals (Haviv et al. 2022, arXiv:2203.16634)."""
 
     kind: Literal["none"] = "none"
 
-    def build_embedding(self, context_length: int, d_model: int) -> nn.Embedding | None:
-        """Nothing is added."""
-        return None
-
-    def build_rotation(self, d_head: int) -> Rotary | None:
-        """Nothing is rotated."""
-        return None
-
 
 PositionConfig = Annotated[
-    LearnedPositionsConfig | RotaryConfig | NoPositionsConfig, Field(discriminator="kind")
+    LearnedPositionsConfig
+    | SinusoidalPositionsConfig
+    | RotaryConfig
+    | AlibiConfig
+    | RelativeBucketsConfig
+    | NoPositionsConfig,
+    Field(discriminator="kind"),
 ]
