@@ -19,10 +19,13 @@ def block(placement: Placement, residual: bool = True, dropout: float = 0.0) -> 
     norms: list[nn.Module] = (
         [nn.Identity(), nn.Identity()] if placement == "none" else [LayerNorm(8), LayerNorm(8)]
     )
+    sandwich = placement == "sandwich"
     built = Block(
         MultiHeadAttention(8, 2),
         MLP(8, 16, activation=gelu),
         *norms,
+        post_norm1=LayerNorm(8) if sandwich else None,
+        post_norm2=LayerNorm(8) if sandwich else None,
         placement=placement,
         residual=residual,
         dropout=dropout,
@@ -33,19 +36,24 @@ def block(placement: Placement, residual: bool = True, dropout: float = 0.0) -> 
 
 
 def expected(part: Block, x: Tensor, placement: Placement, residual: bool) -> Tensor:
-    for sublayer, norm in ((part.attention, part.norm1), (part.feedforward, part.norm2)):
+    for sublayer, norm, post_norm in (
+        (part.attention, part.norm1, part.post_norm1),
+        (part.feedforward, part.norm2, part.post_norm2),
+    ):
         around = x if residual else 0
         if placement == "pre":
             x = around + sublayer(norm(x))
         elif placement == "post":
             x = norm(around + sublayer(x))
+        elif placement == "sandwich":
+            x = around + post_norm(sublayer(norm(x)))
         else:
             x = around + sublayer(x)
     return x
 
 
 @pytest.mark.parametrize("residual", [True, False])
-@pytest.mark.parametrize("placement", ["pre", "post", "none"])
+@pytest.mark.parametrize("placement", ["pre", "post", "sandwich", "none"])
 def test_each_placement_is_its_formula(placement: Placement, residual: bool) -> None:
     part = block(placement, residual)
     x = normal(2, 5, 8, seed=99)

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stemma.errors import ModelError
-from stemma.nn import LearnedPositionsConfig, NoPositionsConfig, Rotary, RotaryConfig
+from stemma.nn import (
+    LearnedPositionsConfig,
+    NoPositionsConfig,
+    Rotary,
+    RotaryConfig,
+    Sinusoidal,
+    SinusoidalPositionsConfig,
+)
 from stemma.nn.position import Rotation, apply_rotation
 
 SEEDS = st.integers(0, 2**31)
@@ -110,3 +117,38 @@ def test_each_scheme_acts_where_it_says() -> None:
     assert none.build_rotation(4) is None
     assert "theta=7.0" in repr(built)
     assert isinstance(built(torch.arange(3)), Rotation)
+
+
+def test_sinusoids_by_hand() -> None:
+    # d = 4: waves of angles m and m / 100.
+    m = torch.tensor(3.0)
+    angles = [m.sin(), m.cos(), (m / 100).sin(), (m / 100).cos()]
+    torch.testing.assert_close(Sinusoidal(4)(torch.tensor([3]))[0], torch.stack(angles))
+    halves = torch.stack([angles[0], angles[2], angles[1], angles[3]])
+    torch.testing.assert_close(Sinusoidal(4, halves=True)(torch.tensor([3]))[0], halves)
+
+
+def test_sinusoids_are_marians() -> None:
+    from transformers.models.marian.modeling_marian import MarianSinusoidalPositionalEmbedding
+
+    table = MarianSinusoidalPositionalEmbedding(20, 12)
+    table.weight = torch.nn.Parameter(table.create_weight())
+    found = Sinusoidal(12, halves=True)(torch.arange(20))
+    torch.testing.assert_close(found, table.weight, atol=1e-6, rtol=1e-5)
+
+
+@given(st.integers(0, 500), st.integers(0, 50), st.sampled_from([2, 6, 16]))
+def test_a_step_is_a_rotation_of_the_waves(position: int, step: int, d_model: int) -> None:
+    """PE(p + k) = R_k PE(p), with the same R_k at every p."""
+    here, there = Sinusoidal(d_model)(torch.tensor([position, position + step])).view(2, -1, 2)
+    angle = step * 10_000.0 ** -(torch.arange(0, d_model, 2) / d_model)
+    cos, sin = angle.cos(), angle.sin()
+    turned = torch.stack(
+        [here[:, 0] * cos + here[:, 1] * sin, here[:, 1] * cos - here[:, 0] * sin], dim=-1
+    )
+    torch.testing.assert_close(there, turned, atol=1e-4, rtol=0)
+
+
+def test_odd_waves_are_refused() -> None:
+    with pytest.raises(ModelError, match="d_model = 5 is odd"):
+        SinusoidalPositionsConfig().build_embedding(8, 5)
