@@ -1,4 +1,4 @@
-"""Qwen2 and Mistral: Llama's shape with other biases, and windows that are refused."""
+"""Qwen2 and Mistral: Llama's shape with other biases, and with windows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemma.errors import ModelError
-from stemma.models import TransformerConfig
+from stemma.models import LocalLayersConfig, TransformerConfig
 from stemma.models.families import FAMILIES, family_of
 from stemma.nn import AttentionConfig, GatedMLPConfig, RMSNormConfig, RotaryConfig
 
@@ -43,6 +43,8 @@ def configs(draw: st.DrawFn, name: str) -> TransformerConfig:
     n_kv_heads, groups = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     n_heads = n_kv_heads * groups
     sizes = st.sampled_from([2, 4, 10]) if name == "mistral" else st.none()
+    every = st.none() if name == "mistral" else st.sampled_from([None, 2])
+    windows = st.builds(LocalLayersConfig, window=st.integers(1, 9), global_every=every)
     return tiny(
         name,
         vocab_size=draw(st.integers(2, 40)),
@@ -56,6 +58,7 @@ def configs(draw: st.DrawFn, name: str) -> TransformerConfig:
         norm=RMSNormConfig(eps=draw(st.sampled_from([1e-6, 1e-3]))),
         position=RotaryConfig(theta=draw(st.sampled_from([100.0, 1_000_000.0]))),
         tie_embeddings=draw(st.booleans()),
+        local=draw(st.none() | windows),
     )
 
 
@@ -134,12 +137,11 @@ def test_a_bias_of_queries_keys_and_values_is_qwen2s_alone() -> None:
 @pytest.mark.parametrize(
     ("name", "key", "value", "named"),
     [
-        ("qwen2", "use_sliding_window", True, "use_sliding_window"),
+        ("qwen2", "use_sliding_window", "yes", "use_sliding_window"),
         ("qwen2", "layer_types", ["sliding_attention"] * 2, "layer_types"),
         ("qwen2", "attention_bias", True, "attention_bias"),
         ("qwen2", "sliding_window", 4, None),
-        ("mistral", "sliding_window", 8, "sliding_window"),
-        ("mistral", "sliding_window", 9, None),
+        ("mistral", "sliding_window", 0, "sliding_window"),
         ("mistral", "attention_bias", True, "attention_bias"),
     ],
 )
@@ -152,3 +154,31 @@ def test_what_config_json_asks_for_and_we_cannot_do_is_named(
         return
     with pytest.raises(ModelError, match=f"{named} = .*{name}"):
         FAMILIES[name].read_config(config_json)
+
+
+@pytest.mark.parametrize("every", [None, 2])
+def test_windows_show_in_the_logits(assert_parity: Check, every: int | None) -> None:
+    local = LocalLayersConfig(window=2, global_every=every)
+    assert_parity(FAMILIES["qwen2"], tiny("qwen2", local=local), 3)
+    model = tiny("qwen2", local=local).build(seed=1)
+    wide = tiny("qwen2").build(seed=1)
+    ids = torch.arange(9)[None]
+    assert model(ids)[:, :2].equal(wide(ids)[:, :2])
+    assert not torch.allclose(model(ids)[:, -1], wide(ids)[:, -1])
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_max_window_layers_says_where_windows_begin(first: int) -> None:
+    config_json = FAMILIES["qwen2"].write_config(tiny("qwen2"))
+    config_json |= {
+        "use_sliding_window": True,
+        "sliding_window": 3,
+        "max_window_layers": first,
+        "layer_types": None,
+    }
+    if first == 1:  # a layer that sees everything below one that does not
+        with pytest.raises(ModelError, match="layer_types"):
+            FAMILIES["qwen2"].read_config(config_json)
+        return
+    local = LocalLayersConfig(window=3) if first == 0 else None
+    assert FAMILIES["qwen2"].read_config(config_json).local == local

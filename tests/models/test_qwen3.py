@@ -108,7 +108,7 @@ def test_each_family_is_told_from_the_others() -> None:
         ({"attention": AttentionConfig(n_heads=2, bias=False)}, "attention.qk_norm = None"),
         (
             {"attention": AttentionConfig(n_heads=2, qk_norm=LayerNormConfig())},
-            "attention.qk_norm = 'layer_norm'",
+            "attention.qk_norm.kind = 'layer_norm'",
         ),
         (
             {"attention": AttentionConfig(n_heads=1, qk_norm=RMSNormConfig(eps=1e-3))},
@@ -126,7 +126,7 @@ def test_what_qwen3_cannot_express_is_named(changes: dict[str, Any], field: str)
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("use_sliding_window", True),
+        ("use_sliding_window", "yes"),
         ("layer_types", ["full_attention", "sliding_attention"]),
         ("num_experts", 8),
     ],

@@ -97,6 +97,20 @@ class ConfigJson:
             raise self.refuse(name, value, "it must be a whole number above 0")
         return value
 
+    def whole(self, name: str, default: int) -> int:
+        """A whole number from zero up; ``null`` counts as absent."""
+        value = self._take(name, default)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise self.refuse(name, value, "it must be a whole number from 0 up")
+        return value
+
+    def words(self, name: str, default: list[str]) -> list[str]:
+        """A list of words; ``null`` counts as absent."""
+        value = self._take(name, default)
+        if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+            raise self.refuse(name, value, "it must be a list of words")
+        return value
+
     def optional_integer(self, name: str) -> int | None:
         """A whole number above zero; None where it is absent or ``null``."""
         self._taken.add(name)

@@ -13,9 +13,13 @@ from torch import Tensor
 from stemma.errors import ModelError
 from stemma.models.transformer import Transformer
 from stemma.models.transformer_config import TransformerConfig
+from stemma.nn import MLPConfig, NoHeadConfig, PoolerConfig
 
 HEAD = "head.weight"
 EMBEDDING = "embed.tokens.weight"
+
+# Files of the first years spell the parameters of norms in another way.
+_OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
 T = TypeVar("T")
 
@@ -39,6 +43,17 @@ def expect(value: Any, kind: type[T], field: str) -> T:
     need(isinstance(value, kind), f"{field}.kind", getattr(value, "kind", None))
     part: T = value
     return part
+
+
+def need_heads_that_fill(config: TransformerConfig) -> None:
+    """Insist on heads whose size follows from d_model.
+
+    Raises:
+        ModelError: naming ``attention.d_head`` if it does not.
+    """
+    attention = config.attention
+    fills = attention.head_size(config.d_model) * attention.n_heads == config.d_model
+    need(fills, "attention.d_head", attention.d_head)
 
 
 @dataclass(frozen=True)
@@ -66,8 +81,8 @@ class Family:
         base_architecture: the same without the head.
         prefix: what stands before most names; files of the base model lack it.
         head: their name of the untied output matrix.
-        buffers: matches names in their files that hold no weights.
-        write_config: config -> ``config.json``; raises ModelError naming the field in the way.
+        buffers: matches names in their files that hold no weights of a model of that config.
+        to_config_json: config -> ``config.json`` as far as it goes: `write_config` compares.
         read_config: ``config.json`` -> config; raises ModelError naming the key in the way, and
             ConfigError if the numbers do not fit one another.
         weights: config -> the table of names, the head apart.
@@ -78,15 +93,32 @@ class Family:
     base_architecture: str
     prefix: str
     head: str
-    buffers: re.Pattern[str]
-    write_config: Callable[[TransformerConfig], dict[str, Any]]
+    buffers: Callable[[TransformerConfig], re.Pattern[str]]
+    to_config_json: Callable[[TransformerConfig], dict[str, Any]]
     read_config: Callable[[Mapping[str, Any]], TransformerConfig]
     weights: Callable[[TransformerConfig], Iterable[Weight]]
 
+    def write_config(self, config: TransformerConfig) -> dict[str, Any]:
+        """``config.json``, from which `read_config` makes the same model again.
+
+        Raises:
+            ModelError: naming the field of ``config`` that the family cannot express.
+        """
+        architecture = self.base_architecture if _is_base(config) else self.architecture
+        config_json = {
+            "architectures": [architecture],
+            "model_type": self.model_type,
+            **self.to_config_json(config),
+        }
+        known = resolved(self.read_config(config_json))
+        for field, value in resolved(config).items():
+            need(field in known and known[field] == value, field, value)
+        return config_json
+
     def table(self, config: TransformerConfig) -> list[Weight]:
         """Every tensor of a model's file."""
-        head = [] if config.tie_embeddings else [Weight(self.head, (HEAD,))]
-        return [*self.weights(config), *head]
+        own_head = not (config.tie_embeddings or _is_base(config))
+        return [*self.weights(config), *([Weight(self.head, (HEAD,))] if own_head else [])]
 
     def to_huggingface(
         self, config: TransformerConfig, state: Mapping[str, Tensor]
@@ -100,17 +132,14 @@ class Family:
         Raises:
             ModelError: if the family cannot express the config, or the state is not the config's.
         """
-        config_json = {
-            "architectures": [self.architecture],
-            "model_type": self.model_type,
-            **self.write_config(config),
-        }
+        config_json = self.write_config(config)
         _check_names(set(state) - _tied(config), set(shapes_of(config)), "state")
         tensors = {}
         for weight in self.table(config):
             parts = [state[name].detach() for name in weight.ours]
             whole = parts[0] if len(parts) == 1 else torch.cat(parts)
-            tensors[weight.theirs] = (whole.T if weight.transposed else whole).contiguous()
+            name = weight.theirs.removeprefix(self.prefix) if _is_base(config) else weight.theirs
+            tensors[name] = (whole.T if weight.transposed else whole).contiguous()
         return config_json, tensors
 
     def from_huggingface(
@@ -149,9 +178,10 @@ class Family:
         self, config: TransformerConfig, tensors: Mapping[str, Tensor]
     ) -> Iterator[tuple[str, Tensor]]:
         table = self.table(config)
-        spelling = {name: self._canonical(name) for name in tensors}
-        names = {ours: theirs for theirs, ours in spelling.items()}
-        weightless = {name for name in names if self.buffers.search(name)}
+        known = {weight.theirs for weight in table} | {self.head}
+        buffers = self.buffers(config)
+        names = {self._canonical(name, known, buffers): name for name in tensors}
+        weightless = {name for name in names if name not in known and buffers.search(name)}
         found = set(names) - weightless - ({self.head} if config.tie_embeddings else set())
         _check_names(found, {weight.theirs for weight in table}, "file")
         shapes = shapes_of(config)
@@ -161,8 +191,10 @@ class Family:
                 self._check_tied(whole, tensors[names[self.head]])
             yield from _split(weight, whole, shapes)
 
-    def _canonical(self, name: str) -> str:
-        if name.startswith(self.prefix) or name == self.head:
+    def _canonical(self, name: str, known: set[str], buffers: re.Pattern[str]) -> str:
+        for old, new in _OLD_NAMES.items():
+            name = name.removesuffix(old) + new if name.endswith(old) else name
+        if name in known or name.startswith(self.prefix) or buffers.search(name):
             return name
         return self.prefix + name
 
@@ -172,6 +204,40 @@ class Family:
                 f"config.json ties the head to the embedding, but {self.head} differs from it",
                 cure="Set tie_word_embeddings to false in config.json if the head is its own.",
             )
+
+
+def resolved(config: TransformerConfig) -> dict[str, Any]:
+    """Dotted name of a field -> its value, for all that decides what a model computes.
+
+    Defaults that follow from other fields are worked out; dropout and the weights' beginnings,
+    which are settings of training, are left out.
+    """
+    values = config.model_dump(exclude={"init", "dropout"})
+    attention, feedforward = values["attention"], values["feedforward"]
+    attention.pop("dropout")
+    attention["n_kv_heads"] = attention["n_kv_heads"] or attention["n_heads"]
+    attention["d_head"] = config.attention.head_size(config.d_model)
+    attention["scale"] = config.attention.scale_for(config.d_model)
+    if isinstance(config.feedforward, MLPConfig):
+        feedforward["d_ff"] = feedforward["d_ff"] or 4 * config.d_model
+    if config.local is not None:
+        local = values["local"]
+        local["position"] = local["position"] or values["position"]
+        local["global_every"] = [config.local.holds(i) for i in range(config.n_layers)]
+    return dict(_flat(values))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _is_base(config: TransformerConfig) -> bool:
+    """Whether the model ends before the logits."""
+    return isinstance(config.head, NoHeadConfig | PoolerConfig)
 
 
 def shapes_of(config: TransformerConfig) -> dict[str, torch.Size]:

@@ -11,40 +11,27 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stemma.models.config_json import ACTIVATIONS, ConfigJson
-from stemma.models.family import EMBEDDING, Family, Weight, expect, need
+from stemma.models.family import EMBEDDING, Family, Weight, expect, need_heads_that_fill
 from stemma.models.transformer_config import TransformerConfig
 from stemma.nn import AttentionConfig, LayerNormConfig, LearnedPositionsConfig, MLPConfig
 
 
-def write_config(config: TransformerConfig) -> dict[str, Any]:
+def to_config_json(config: TransformerConfig) -> dict[str, Any]:
     """GPT-2's ``config.json``.
 
     Raises:
-        ModelError: naming the field that GPT-2 cannot express.
+        ModelError: if norm or feed-forward are of other kinds, or the size of a head does not
+            follow from ``d_model``.
     """
+    need_heads_that_fill(config)
     norm = expect(config.norm, LayerNormConfig, "norm")
     feedforward = expect(config.feedforward, MLPConfig, "feedforward")
-    attention = config.attention
-    expect(config.position, LearnedPositionsConfig, "position")
-    need(config.placement == "pre", "placement", config.placement)
-    need(config.residual, "residual", config.residual)
-    need(norm.bias, "norm.bias", norm.bias)
-    need(
-        attention.n_kv_heads in (None, attention.n_heads),
-        "attention.n_kv_heads",
-        attention.n_kv_heads,
-    )
-    whole = attention.head_size(config.d_model) * attention.n_heads == config.d_model
-    need(whole, "attention.d_head", attention.d_head)
-    need(attention.bias is True, "attention.bias", attention.bias)
-    need(attention.qk_norm is None, "attention.qk_norm", attention.qk_norm)
-    need(feedforward.bias, "feedforward.bias", feedforward.bias)
     return {
         "vocab_size": config.vocab_size,
         "n_positions": config.context_length,
         "n_embd": config.d_model,
         "n_layer": config.n_layers,
-        "n_head": attention.n_heads,
+        "n_head": config.attention.n_heads,
         "n_inner": feedforward.d_ff,
         "activation_function": ACTIVATIONS[feedforward.activation],
         "layer_norm_epsilon": norm.eps,
@@ -92,6 +79,13 @@ def weights(config: TransformerConfig) -> Iterator[Weight]:
     """The table of names."""
     yield Weight("transformer.wte.weight", (EMBEDDING,))
     yield Weight("transformer.wpe.weight", ("embed.positions.weight",))
+    yield from block_weights(config)
+    for kind in ("weight", "bias"):
+        yield Weight(f"transformer.ln_f.{kind}", (f"final_norm.{kind}",))
+
+
+def block_weights(config: TransformerConfig) -> Iterator[Weight]:
+    """The names within the layers, which GPT-1 has too."""
     for i in range(config.n_layers):
         theirs, ours = f"transformer.h.{i}", f"blocks.{i}"
         for norm, name in (("ln_1", "norm1"), ("ln_2", "norm2")):
@@ -107,8 +101,6 @@ def weights(config: TransformerConfig) -> Iterator[Weight]:
             matrices = tuple(f"{name}.weight" for name in names)
             yield Weight(f"{theirs}.{place}.weight", matrices, transposed=True)
             yield Weight(f"{theirs}.{place}.bias", tuple(f"{name}.bias" for name in names))
-    for kind in ("weight", "bias"):
-        yield Weight(f"transformer.ln_f.{kind}", (f"final_norm.{kind}",))
 
 
 FAMILY = Family(
@@ -117,8 +109,8 @@ FAMILY = Family(
     base_architecture="GPT2Model",
     prefix="transformer.",
     head="lm_head.weight",
-    buffers=re.compile(r"\.attn\.(bias|masked_bias)$"),
-    write_config=write_config,
+    buffers=lambda config: re.compile(r"\.attn\.(bias|masked_bias)$"),
+    to_config_json=to_config_json,
     read_config=read_config,
     weights=weights,
 )

@@ -13,22 +13,18 @@ from typing import Any, Literal
 from stemma.models.config_json import ACTIVATIONS, ConfigJson
 from stemma.models.family import EMBEDDING, Family, Weight, expect, need
 from stemma.models.rotary_json import read_rotary, write_rotary
-from stemma.models.transformer_config import TransformerConfig
+from stemma.models.transformer_config import LocalLayersConfig, TransformerConfig
 from stemma.nn import AttentionConfig, GatedMLPConfig, RMSNormConfig, RotaryConfig
+
+_USUAL = {"hidden_act": "silu", "hidden_activation": "gelu_pytorch_tanh"}
 
 
 def write_shape(config: TransformerConfig) -> dict[str, Any]:
-    """The keys of ``config.json`` that all models of Llama's shape share.
-
-    Raises:
-        ModelError: naming the field that the shape cannot express.
-    """
+    """The keys of ``config.json`` that all models of Llama's shape share."""
     norm = expect(config.norm, RMSNormConfig, "norm")
     feedforward = expect(config.feedforward, GatedMLPConfig, "feedforward")
     position = expect(config.position, RotaryConfig, "position")
     attention = config.attention
-    need(config.placement == "pre", "placement", config.placement)
-    need(config.residual, "residual", config.residual)
     return {
         "vocab_size": config.vocab_size,
         "max_position_embeddings": config.context_length,
@@ -46,35 +42,6 @@ def write_shape(config: TransformerConfig) -> dict[str, Any]:
     }
 
 
-def write_bias(config: TransformerConfig) -> dict[str, Any]:
-    """The key that says whether all four maps of the attention have biases.
-
-    Raises:
-        ModelError: if some have and others not.
-    """
-    bias = config.attention.bias
-    need(isinstance(bias, bool), "attention.bias", bias)
-    return {"attention_bias": bias}
-
-
-def write_full_attention(config: TransformerConfig) -> dict[str, Any]:
-    """What Qwen's files say of sliding windows: there are none."""
-    window = {"sliding_window": None, "max_window_layers": config.n_layers}
-    return {"use_sliding_window": False, **window}
-
-
-def read_full_attention(read: ConfigJson) -> None:
-    """Insist on attention without sliding windows, as Qwen's files ask for it.
-
-    Raises:
-        ModelError: naming the key that asks for a window.
-    """
-    read.must_be("use_sliding_window", False)
-    read.pass_over("sliding_window", "max_window_layers")
-    n_layers = read.integer("num_hidden_layers")
-    read.must_be("layer_types", ["full_attention"] * n_layers)
-
-
 def read_shape(
     read: ConfigJson,
     *,
@@ -82,6 +49,11 @@ def read_shape(
     d_head: int | None,
     qk_norm: bool = False,
     mlp_bias: bool = False,
+    local: LocalLayersConfig | None = None,
+    activation: str = "hidden_act",
+    norm_from_one: bool = False,
+    position: RotaryConfig | None = None,
+    tied: bool = False,
 ) -> TransformerConfig:
     """The config of a model of Llama's shape; without dropout, which is a setting of training.
 
@@ -91,13 +63,18 @@ def read_shape(
         d_head: likewise.
         qk_norm: whether queries and keys are normed as everything else is.
         mlp_bias: whether the maps of the feed-forward have biases.
+        local: layers that see a window.
+        activation: the key that names the nonlinearity.
+        norm_from_one: see `RMSNormConfig`.
+        position: instead of that which ``config.json`` asks for in the usual places.
+        tied: whether the head is the embedding's where the file does not say so.
 
     Raises:
         ModelError: naming the key that is missing or cannot be done here.
         ConfigError: if the numbers do not fit one another.
     """
     read.pass_over("attention_dropout")
-    eps = read.number("rms_norm_eps", 1e-6)
+    norm = RMSNormConfig(eps=read.number("rms_norm_eps", 1e-6), from_one=norm_from_one)
     n_heads = read.integer("num_attention_heads")
     return TransformerConfig.parse(
         {
@@ -110,23 +87,32 @@ def read_shape(
                 n_kv_heads=read.integer("num_key_value_heads", n_heads),
                 d_head=d_head,
                 bias=bias,
-                qk_norm=RMSNormConfig(eps=eps) if qk_norm else None,
+                qk_norm=norm if qk_norm else None,
             ),
             "feedforward": GatedMLPConfig(
                 d_ff=read.integer("intermediate_size"),
-                activation=read.activation("hidden_act", "silu"),
+                activation=read.activation(activation, _USUAL[activation]),
                 bias=mlp_bias,
             ),
-            "norm": RMSNormConfig(eps=eps),
-            "position": read_rotary(read),
-            "tie_embeddings": read.flag("tie_word_embeddings", False),
+            "norm": norm,
+            "position": position or read_rotary(read),
+            "local": local,
+            "tie_embeddings": read.flag("tie_word_embeddings", tied),
         },
         source="config.json",
     )
 
 
-def weights(config: TransformerConfig) -> Iterator[Weight]:
-    """The table of names that all models of Llama's shape share."""
+_NORMS = {"input_layernorm": "norm1", "post_attention_layernorm": "norm2"}
+
+
+def weights(config: TransformerConfig, norms: Mapping[str, str] = _NORMS) -> Iterator[Weight]:
+    """The table of names that all models of Llama's shape share.
+
+    Args:
+        config: of the model.
+        norms: their names of a layer's norms -> ours.
+    """
     bias = config.attention.bias
     maps = (
         ("self_attn", "attention", ("q_proj", "k_proj", "v_proj"), bool(bias)),
@@ -136,8 +122,8 @@ def weights(config: TransformerConfig) -> Iterator[Weight]:
     yield Weight("model.embed_tokens.weight", (EMBEDDING,))
     for i in range(config.n_layers):
         theirs, ours = f"model.layers.{i}", f"blocks.{i}"
-        yield Weight(f"{theirs}.input_layernorm.weight", (f"{ours}.norm1.weight",))
-        yield Weight(f"{theirs}.post_attention_layernorm.weight", (f"{ours}.norm2.weight",))
+        for their_norm, our_norm in norms.items():
+            yield Weight(f"{theirs}.{their_norm}.weight", (f"{ours}.{our_norm}.weight",))
         for their_part, our_part, names, has_bias in maps:
             for name, kind in product(names, ("weight", "bias") if has_bias else ("weight",)):
                 there = f"{theirs}.{their_part}.{name}.{kind}"
@@ -145,16 +131,17 @@ def weights(config: TransformerConfig) -> Iterator[Weight]:
     yield Weight("model.norm.weight", ("final_norm.weight",))
 
 
-def write_config(config: TransformerConfig) -> dict[str, Any]:
+def to_config_json(config: TransformerConfig) -> dict[str, Any]:
     """Llama's ``config.json``.
 
     Raises:
-        ModelError: naming the field that Llama cannot express.
+        ModelError: if ``n_heads`` does not divide ``d_model``, on which its classes insist.
     """
-    attention = config.attention
-    need(attention.qk_norm is None, "attention.qk_norm", attention.qk_norm)
-    need(config.d_model % attention.n_heads == 0, "attention.n_heads", attention.n_heads)
-    return {**write_shape(config), **write_bias(config), "mlp_bias": config.feedforward.bias}
+    n_heads = config.attention.n_heads
+    need(config.d_model % n_heads == 0, "attention.n_heads", n_heads)
+    shape = write_shape(config)
+    biases = {"attention_bias": bool(config.attention.bias), "mlp_bias": config.feedforward.bias}
+    return {**shape, **biases}
 
 
 def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
@@ -177,7 +164,7 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
 def shaped(
     model_type: str,
     name: str,
-    write_config: Callable[[TransformerConfig], dict[str, Any]],
+    to_config_json: Callable[[TransformerConfig], dict[str, Any]],
     read_config: Callable[[Mapping[str, Any]], TransformerConfig],
     weights: Callable[[TransformerConfig], Iterable[Weight]] = weights,
 ) -> Family:
@@ -186,7 +173,7 @@ def shaped(
     Args:
         model_type: see `Family`, as for the others.
         name: what its classes in `transformers` are named by.
-        write_config: to ``config.json``.
+        to_config_json: to ``config.json``.
         read_config: from it.
         weights: the table of names.
     """
@@ -196,11 +183,11 @@ def shaped(
         base_architecture=f"{name}Model",
         prefix="model.",
         head="lm_head.weight",
-        buffers=re.compile(r"\.rotary_emb\.inv_freq$"),
-        write_config=write_config,
+        buffers=lambda config: re.compile(r"\.rotary_emb\.inv_freq$"),
+        to_config_json=to_config_json,
         read_config=read_config,
         weights=weights,
     )
 
 
-FAMILY = shaped("llama", "Llama", write_config, read_config)
+FAMILY = shaped("llama", "Llama", to_config_json, read_config)

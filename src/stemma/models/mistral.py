@@ -1,4 +1,4 @@
-"""Mistral in Hugging Face's files: Llama's shape, its window over all positions or left out.
+"""Mistral in Hugging Face's files: Llama's shape, all layers with a window or none.
 
 Jiang et al. 2023, arXiv:2310.06825, section 2.
 """
@@ -10,21 +10,13 @@ from typing import Any
 
 from stemma.models import llama
 from stemma.models.config_json import ConfigJson
-from stemma.models.family import need
-from stemma.models.transformer_config import TransformerConfig
+from stemma.models.transformer_config import LocalLayersConfig, TransformerConfig
 
 
-def write_config(config: TransformerConfig) -> dict[str, Any]:
-    """Mistral's ``config.json``.
-
-    Raises:
-        ModelError: naming the field that Mistral cannot express.
-    """
-    attention = config.attention
-    need(not attention.bias, "attention.bias", attention.bias)
-    need(attention.qk_norm is None, "attention.qk_norm", attention.qk_norm)
-    need(not config.feedforward.bias, "feedforward.bias", config.feedforward.bias)
-    return {**llama.write_shape(config), "sliding_window": None}
+def to_config_json(config: TransformerConfig) -> dict[str, Any]:
+    """Mistral's ``config.json``."""
+    window = config.local.window if config.local else None
+    return {**llama.write_shape(config), "sliding_window": window}
 
 
 def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
@@ -36,13 +28,11 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
     """
     read = ConfigJson(config_json, FAMILY.model_type)
     window = read.optional_integer("sliding_window")
-    context = read.integer("max_position_embeddings")
-    if window is not None and window < context:
-        why = f"it sees less than the context of {context}, and windows cannot be done here"
-        raise read.refuse("sliding_window", window, why)
-    config = llama.read_shape(read, bias=False, d_head=read.optional_integer("head_dim"))
+    local = LocalLayersConfig(window=window) if window else None
+    d_head = read.optional_integer("head_dim")
+    config = llama.read_shape(read, bias=False, d_head=d_head, local=local)
     read.finish(FAMILY.architecture, FAMILY.base_architecture)
     return config
 
 
-FAMILY = llama.shaped("mistral", "Mistral", write_config, read_config)
+FAMILY = llama.shaped("mistral", "Mistral", to_config_json, read_config)

@@ -10,23 +10,19 @@ from typing import Any
 
 from stemma.models import llama
 from stemma.models.config_json import ConfigJson
-from stemma.models.family import need
+from stemma.models.family import need_heads_that_fill
 from stemma.models.transformer_config import TransformerConfig
+from stemma.models.windows_json import read_windows, write_windows
 
 
-def write_config(config: TransformerConfig) -> dict[str, Any]:
+def to_config_json(config: TransformerConfig) -> dict[str, Any]:
     """Qwen2's ``config.json``.
 
     Raises:
-        ModelError: naming the field that Qwen2 cannot express.
+        ModelError: if the size of a head does not follow from ``d_model``.
     """
-    attention = config.attention
-    need(attention.bias == "qkv", "attention.bias", attention.bias)
-    need(attention.qk_norm is None, "attention.qk_norm", attention.qk_norm)
-    whole = attention.head_size(config.d_model) * attention.n_heads == config.d_model
-    need(whole, "attention.d_head", attention.d_head)
-    need(not config.feedforward.bias, "feedforward.bias", config.feedforward.bias)
-    return {**llama.write_shape(config), **llama.write_full_attention(config)}
+    need_heads_that_fill(config)
+    return {**llama.write_shape(config), **write_windows(config)}
 
 
 def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
@@ -37,11 +33,10 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
         ConfigError: if its numbers do not fit one another.
     """
     read = ConfigJson(config_json, FAMILY.model_type)
-    llama.read_full_attention(read)
     read.pass_over("head_dim")  # its classes do not look at it
-    config = llama.read_shape(read, bias="qkv", d_head=None)
+    config = llama.read_shape(read, bias="qkv", d_head=None, local=read_windows(read))
     read.finish(FAMILY.architecture, FAMILY.base_architecture)
     return config
 
 
-FAMILY = llama.shaped("qwen2", "Qwen2", write_config, read_config)
+FAMILY = llama.shaped("qwen2", "Qwen2", to_config_json, read_config)

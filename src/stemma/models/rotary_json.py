@@ -31,22 +31,34 @@ def read_rotary(read: ConfigJson, default_theta: float = 10_000.0) -> RotaryConf
     Raises:
         ModelError: naming the key that cannot be done here.
     """
-    theta = read.number("rope_theta", default_theta)
-    scaling: RotaryScalingConfig | None = None
+    config = RotaryConfig(theta=read.number("rope_theta", default_theta))
     for name in ("rope_scaling", "rope_parameters"):
         table = read.table(name)
-        if table is None:
-            continue
-        theta = table.number("rope_theta", theta)
-        table.must_be("partial_rotary_factor", 1.0)
-        kind_name = "rope_type" if "rope_type" in table else "type"
-        table.pass_over("type")
-        kind = table.one_of(kind_name, ["default", *_READERS], "default")
-        if kind != "default":
-            context = read.integer("max_position_embeddings")
-            scaling = _READERS[kind](table, context)
-        table.finish()
+        if table is not None:
+            found = read_table(table, config.theta, read.integer("max_position_embeddings"))
+            config = found if found.scaling else config.replace(theta=found.theta)
     read.must_be("partial_rotary_factor", 1.0)
+    return config
+
+
+def read_table(table: ConfigJson, default_theta: float, context: int) -> RotaryConfig:
+    """The rotary positions that a table within a ``config.json`` asks for.
+
+    Args:
+        table: as it is.
+        default_theta: the base where it names none.
+        context: positions of the model.
+
+    Raises:
+        ModelError: naming the key that cannot be done here.
+    """
+    theta = table.number("rope_theta", default_theta)
+    table.must_be("partial_rotary_factor", 1.0)
+    kind_name = "rope_type" if "rope_type" in table else "type"
+    table.pass_over("type")
+    kind = table.one_of(kind_name, ["default", *_READERS], "default")
+    scaling = None if kind == "default" else _READERS[kind](table, context)
+    table.finish()
     return RotaryConfig(theta=theta, scaling=scaling)
 
 

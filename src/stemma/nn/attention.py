@@ -199,6 +199,10 @@ class AttentionConfig(Config):
         """Features of a head in a model of ``d_model`` features."""
         return self.d_head or d_model // self.n_heads
 
+    def scale_for(self, d_model: int) -> float:
+        """What multiplies the scores in a model of ``d_model`` features."""
+        return self.scale or Scoring().scale_for(self.head_size(d_model))
+
     def build(self, d_model: int) -> MultiHeadAttention:
         """The layer for ``d_model`` features."""
         d_head = self.head_size(d_model)

@@ -1,0 +1,103 @@
+"""GPT-1 in Hugging Face's files: GPT-2's layers with the norms after the sublayers, and none last.
+
+Radford et al. 2018, "Improving Language Understanding by Generative Pre-Training".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from stemma.models import gpt2
+from stemma.models.config_json import ConfigJson
+from stemma.models.family import EMBEDDING, Family, Weight, expect, need, need_heads_that_fill
+from stemma.models.transformer_config import TransformerConfig
+from stemma.nn import (
+    ActivationName,
+    AttentionConfig,
+    LayerNormConfig,
+    LearnedPositionsConfig,
+    MLPConfig,
+)
+
+# Its classes know three nonlinearities, and "gelu" is the approximation by tanh.
+_ACTIVATIONS: dict[ActivationName, str] = {"gelu_tanh": "gelu", "relu": "relu", "silu": "silu"}
+
+
+def to_config_json(config: TransformerConfig) -> dict[str, Any]:
+    """GPT-1's ``config.json``.
+
+    Raises:
+        ModelError: if norm, feed-forward or nonlinearity are of other kinds, or the size of a head
+            does not follow from ``d_model``.
+    """
+    need_heads_that_fill(config)
+    activation = expect(config.feedforward, MLPConfig, "feedforward").activation
+    need(activation in _ACTIVATIONS, "feedforward.activation", activation)
+    return {
+        "vocab_size": config.vocab_size,
+        "n_positions": config.context_length,
+        "n_embd": config.d_model,
+        "n_layer": config.n_layers,
+        "n_head": config.attention.n_heads,
+        "afn": _ACTIVATIONS[activation],
+        "layer_norm_epsilon": expect(config.norm, LayerNormConfig, "norm").eps,
+        "tie_word_embeddings": config.tie_embeddings,
+        "resid_pdrop": 0.0,
+        "embd_pdrop": 0.0,
+        "attn_pdrop": 0.0,
+    }
+
+
+def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
+    """The config of a GPT-1; without dropout, which is a setting of training.
+
+    Raises:
+        ModelError: naming the key of ``config_json`` that cannot be done here.
+        ConfigError: if its numbers do not fit one another.
+    """
+    read = ConfigJson(config_json, FAMILY.model_type)
+    read.pass_over("resid_pdrop", "embd_pdrop", "attn_pdrop", "n_ctx", "n_special")
+    read.pass_over("predict_special_tokens")
+    read.pass_over(*(key for key in config_json if key.startswith("summary_")))
+    names = {theirs: ours for ours, theirs in _ACTIVATIONS.items()} | {"swish": "silu"}
+    config = TransformerConfig.parse(
+        {
+            "vocab_size": read.integer("vocab_size", 40_478),
+            "context_length": read.integer("n_positions", 512),
+            "d_model": read.integer("n_embd", 768),
+            "n_layers": read.integer("n_layer", 12),
+            "attention": AttentionConfig(n_heads=read.integer("n_head", 12)),
+            "feedforward": MLPConfig(
+                activation=names[read.one_of("afn", list(names), "gelu")],
+            ),
+            "norm": LayerNormConfig(eps=read.number("layer_norm_epsilon", 1e-5)),
+            "position": LearnedPositionsConfig(),
+            "placement": "post",
+            "tie_embeddings": read.flag("tie_word_embeddings", True),
+        },
+        source="config.json",
+    )
+    read.finish(FAMILY.architecture, FAMILY.base_architecture)
+    return config
+
+
+def weights(config: TransformerConfig) -> Iterator[Weight]:
+    """The table of names."""
+    yield Weight("transformer.tokens_embed.weight", (EMBEDDING,))
+    yield Weight("transformer.positions_embed.weight", ("embed.positions.weight",))
+    yield from gpt2.block_weights(config)
+
+
+FAMILY = Family(
+    model_type="openai-gpt",
+    architecture="OpenAIGPTLMHeadModel",
+    base_architecture="OpenAIGPTModel",
+    prefix="transformer.",
+    head="lm_head.weight",
+    buffers=lambda config: re.compile(r"\.attn\.bias$|\.position_ids$"),
+    to_config_json=to_config_json,
+    read_config=read_config,
+    weights=weights,
+)
