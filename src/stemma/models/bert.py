@@ -121,10 +121,12 @@ def weights(config: TransformerConfig) -> Iterator[Weight]:
             yield Weight(f"{theirs}.{kind}", (f"{ours}.{kind}",))
     if not isinstance(config.head, PoolerConfig):
         yield Weight("cls.predictions.bias", ("head.bias",))
+        if not config.tie_embeddings:  # its class then has two, and adds this one
+            yield Weight("cls.predictions.decoder.bias", ("head.bias",))
 
 
 def _other_heads(config: TransformerConfig) -> re.Pattern[str]:
-    """What its class does not read: the other heads, and the bias under its second name."""
+    """What its class does not read: the other heads, and a tied bias under its second name."""
     masked = r"^bert\.pooler\.|^cls\.seq_relationship\.|^cls\.predictions\.decoder\.bias$"
     other = r"^cls\." if isinstance(config.head, PoolerConfig) else masked
     return re.compile(rf"\.position_ids$|{other}")
