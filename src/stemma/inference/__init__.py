@@ -19,6 +19,7 @@ _PUBLIC = {
     "collect": "stemma.inference.text",
     "decode_one": "stemma.inference.decode",
     "draw": "stemma.inference.sampling",
+    "embed_texts": "stemma.inference.embeddings",
     "evaluating": "stemma.inference.decode",
     "generate": "stemma.inference.continuation",
     "generate_ids": "stemma.inference.decode",
@@ -46,6 +47,7 @@ __all__ = [
     "collect",
     "decode_one",
     "draw",
+    "embed_texts",
     "evaluating",
     "generate",
     "generate_ids",
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
         prefill,
         window_start,
     )
+    from stemma.inference.embeddings import embed_texts
     from stemma.inference.sampling import (
         STYLES,
         SamplingConfig,
