@@ -19,7 +19,7 @@ from torch import Tensor
 from stemma.errors import ModelError, StemmaError
 from stemma.hub import ModelCard, load_model, save_model
 from stemma.models import Transformer
-from stemma.nn import AttentionConfig, NoPositionsConfig
+from stemma.nn import AttentionConfig
 from stemma.tokenizers import Tokenizer
 
 
@@ -332,9 +332,6 @@ def test_a_full_disk_leaves_nothing_and_loses_nothing(saved: Path, tokenizer: To
 def test_what_cannot_be_saved_leaves_nothing(
     model: Transformer, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
-    strange = Transformer(model.config.replace(position=NoPositionsConfig()))
-    with pytest.raises(ModelError, match=r"(?s)no family.*position\.kind = 'none'"):
-        save_model(strange, tokenizer, tmp_path / "model")
     small = Transformer(model.config.replace(vocab_size=256))
     with pytest.raises(ModelError, match="the tokenizer has 257 ids, the model 256"):
         save_model(small, tokenizer, tmp_path / "model")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 _LOADING = """\
 ## How to load it
 
-With `transformers` (no code of stemma's is needed):
+With `transformers`NEEDS:
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -43,6 +43,7 @@ class ModelCard:
         results: what was measured -> the number with its unit.
         settings: what determined the training -> its value.
         licence: of the weights, as the Hugging Face Hub spells it (``apache-2.0``).
+        own_shape: whether `transformers` needs stemma to open it (`hub.auto_model`).
     """
 
     name: str
@@ -51,6 +52,7 @@ class ModelCard:
     results: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     licence: str | None = None
+    own_shape: bool = False
 
     def markdown(self) -> str:
         """The card as Markdown with the front matter that the Hugging Face Hub reads."""
@@ -63,9 +65,17 @@ class ModelCard:
             f"## What it was trained on\n\n{self.trained_on}" if self.trained_on else "",
             _table("Numbers", "measured", self.results),
             _table("How it was trained", "setting", self.settings),
-            _LOADING.rstrip(),
+            self._loading().rstrip(),
         ]
         return "\n\n".join(section for section in sections if section) + "\n"
+
+    def _loading(self) -> str:
+        if not self.own_shape:
+            return _LOADING.replace("NEEDS", " (no code of stemma's is needed)")
+        needs = ", which learns this shape by an import (`pip install stemma`)"
+        first = "from transformers import"
+        learns = f"import stemma.hub.auto_model  # noqa: F401\n{first}"
+        return _LOADING.replace("NEEDS", needs).replace(first, learns)
 
 
 def _table(title: str, what: str, rows: Mapping[str, str]) -> str:

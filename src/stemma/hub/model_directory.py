@@ -8,6 +8,7 @@ import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,26 @@ from stemma.hub.checksums import verify_checksums, write_checksums
 from stemma.hub.weight_files import SINGLE, WeightFiles, read_json
 from stemma.models import Transformer, TransformerConfig
 from stemma.models.families import family_for, family_named
+from stemma.models.own import FAMILY as OWN
 from stemma.tokenizers import Tokenizer
 
 CONFIG = "config.json"
 GENERATION = "generation_config.json"
 README = "README.md"
 TOKENIZER = "tokenizer.json"
+MODELING = "modeling_stemma.py"
+AUTO_MAP = {
+    "AutoConfig": "modeling_stemma.StemmaConfig",
+    "AutoModel": "modeling_stemma.StemmaModel",
+    "AutoModelForCausalLM": "modeling_stemma.StemmaForCausalLM",
+}
+_MODELING = '''\
+"""For transformers, with trust_remote_code=True: this model is of a shape that stemma knows."""
+
+from stemma.hub.auto_model import StemmaConfig, StemmaForCausalLM, StemmaModel
+
+__all__ = ["StemmaConfig", "StemmaForCausalLM", "StemmaModel"]
+'''
 
 
 def save_model(
@@ -46,7 +61,8 @@ def save_model(
     setting of training, not of the model, and is not kept.
 
     Args:
-        model: of a family that Hugging Face knows (`models.families`).
+        model: of a family that Hugging Face knows (`models.families`), or of a shape of our own,
+            which needs stemma there too (`hub.auto_model`).
         tokenizer: the model's own; its end-of-text token begins and ends a text.
         directory: where to; must not exist, or be empty.
         card: the README, as Markdown or as values.
@@ -57,8 +73,8 @@ def save_model(
         The directory.
 
     Raises:
-        ModelError: if no family can express the model, the tokenizer has more ids than the model,
-            the directory exists, or it cannot be written.
+        ModelError: if the tokenizer has more ids than the model, the directory exists, or it cannot
+            be written.
     """
     directory = Path(directory)
     family = family_for(model.config)
@@ -71,6 +87,9 @@ def save_model(
     ends = {"bos_token_id": tokenizer.end_of_text, "eos_token_id": tokenizer.end_of_text}
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     card = ModelCard(directory.name) if card is None else card
+    own_shape = family is OWN
+    if own_shape:
+        config_json["auto_map"] = AUTO_MAP
     with _whole(directory, overwrite=overwrite) as partial:
         _write_json(partial / CONFIG, {**config_json, **ends, "dtype": dtype})
         _write_json(
@@ -83,8 +102,10 @@ def save_model(
             metadata={"format": "pt"},
         )
         tokenizer.save(partial)
-        text = card if isinstance(card, str) else card.markdown()
+        text = card if isinstance(card, str) else replace(card, own_shape=own_shape).markdown()
         (partial / README).write_text(text, encoding="utf-8")
+        if own_shape:
+            (partial / MODELING).write_text(_MODELING, encoding="utf-8")
         write_checksums(partial, (CONFIG, SINGLE, TOKENIZER))
     return directory
 

@@ -80,7 +80,7 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
             "vocab_size": read.integer("vocab_size", 30_522),
             "context_length": read.integer("max_position_embeddings", 512),
             "d_model": read.integer("hidden_size", 768),
-            "n_layers": read.integer("num_hidden_layers", 12),
+            "n_layers": read.layers("num_hidden_layers", 12),
             "attention": AttentionConfig(n_heads=read.integer("num_attention_heads", 12)),
             "feedforward": MLPConfig(
                 d_ff=read.integer("intermediate_size", 3072), activation=activation

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stemma.errors import ModelError
+from stemma.models.transformer_config import MOST_LAYERS
 from stemma.nn import ActivationName
 
 ACTIVATIONS: dict[ActivationName, str] = {
@@ -95,6 +96,13 @@ class ConfigJson:
         value = self._take(name, default)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise self.refuse(name, value, "it must be a whole number above 0")
+        return value
+
+    def layers(self, name: str, default: int | None = None) -> int:
+        """A number of layers, which lists may be made of."""
+        value = self.integer(name, default)
+        if value > MOST_LAYERS:
+            raise self.refuse(name, value, f"no model has more than {MOST_LAYERS:,} layers")
         return value
 
     def whole(self, name: str, default: int) -> int:

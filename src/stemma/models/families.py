@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stemma.errors import ModelError
-from stemma.models import bert, gemma3, gpt1, gpt2, llama, mistral, qwen2, qwen3
+from stemma.models import bert, gemma3, gpt1, gpt2, llama, mistral, own, qwen2, qwen3
 from stemma.models.family import Family
 from stemma.models.transformer_config import TransformerConfig
 
@@ -14,25 +14,19 @@ FAMILIES: dict[str, Family] = {module.FAMILY.model_type: module.FAMILY for modul
 
 
 def family_of(config: TransformerConfig) -> Family | None:
-    """The family that a model of this config belongs to; None if there is none."""
+    """The family of Hugging Face's that a model of this config belongs to; None if none fits."""
     return next((family for family in FAMILIES.values() if not _objection(family, config)), None)
 
 
 def family_for(config: TransformerConfig) -> Family:
-    """The same, or an error.
+    """The same, or else our own, which expresses everything (`models.own`)."""
+    return family_of(config) or own.FAMILY
 
-    Raises:
-        ModelError: naming for each family the field that it cannot express.
-    """
-    family = family_of(config)
-    if family is None:
-        objections = {name: _objection(each, config) for name, each in FAMILIES.items()}
-        raise ModelError(
-            "no family that Hugging Face knows can express this model: "
-            + "; ".join(f"{name} not with {what}" for name, what in objections.items()),
-            cure="Change one of these fields, or keep the model as a checkpoint of its run.",
-        )
-    return family
+
+def objections(config: TransformerConfig) -> dict[str, str]:
+    """Name of a family -> the field that it cannot express, for those that cannot."""
+    found = ((name, _objection(family, config)) for name, family in FAMILIES.items())
+    return {name: objection for name, objection in found if objection}
 
 
 def family_named(model_type: Any, *, where: str | None = None) -> Family:
@@ -41,13 +35,14 @@ def family_named(model_type: Any, *, where: str | None = None) -> Family:
     Raises:
         ModelError: if it is not known here.
     """
-    if not isinstance(model_type, str) or model_type not in FAMILIES:
+    known = {**FAMILIES, own.FAMILY.model_type: own.FAMILY}
+    if not isinstance(model_type, str) or model_type not in known:
         raise ModelError(
             f"model_type = {model_type!r} is not known here",
             where=where,
-            cure=f"There is: {', '.join(FAMILIES)}.",
+            cure=f"There is: {', '.join(known)}.",
         )
-    return FAMILIES[model_type]
+    return known[model_type]
 
 
 def _objection(family: Family, config: TransformerConfig) -> str | None:

@@ -62,7 +62,7 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
     bias, d_head = read.flag("attention_bias", False), read.integer("head_dim", 256)
     scalar = read.integer("query_pre_attn_scalar", 256)
     whole, near = _read_rotary(read)
-    n_layers, every = read.integer("num_hidden_layers"), read.integer("sliding_window_pattern", 6)
+    n_layers, every = read.layers("num_hidden_layers"), read.integer("sliding_window_pattern", 6)
     read.must_be("_sliding_window_pattern", every)
     usual = ["sliding_attention" if (i + 1) % every else "full_attention" for i in range(n_layers)]
     config = llama.read_shape(

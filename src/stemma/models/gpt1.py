@@ -67,7 +67,7 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
             "vocab_size": read.integer("vocab_size", 40_478),
             "context_length": read.integer("n_positions", 512),
             "d_model": read.integer("n_embd", 768),
-            "n_layers": read.integer("n_layer", 12),
+            "n_layers": read.layers("n_layer", 12),
             "attention": AttentionConfig(n_heads=read.integer("n_head", 12)),
             "feedforward": MLPConfig(
                 activation=names[read.one_of("afn", list(names), "gelu")],

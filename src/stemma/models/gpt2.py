@@ -59,7 +59,7 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
             "vocab_size": read.integer("vocab_size", 50_257),
             "context_length": read.integer("n_positions", 1024),
             "d_model": (d_model := read.integer("n_embd", 768)),
-            "n_layers": read.integer("n_layer", 12),
+            "n_layers": read.layers("n_layer", 12),
             "attention": AttentionConfig(n_heads=read.integer("n_head", 12)),
             "feedforward": MLPConfig(
                 d_ff=read.integer("n_inner", 4 * d_model),

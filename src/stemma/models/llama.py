@@ -81,7 +81,7 @@ def read_shape(
             "vocab_size": read.integer("vocab_size"),
             "context_length": read.integer("max_position_embeddings"),
             "d_model": read.integer("hidden_size"),
-            "n_layers": read.integer("num_hidden_layers"),
+            "n_layers": read.layers("num_hidden_layers"),
             "attention": AttentionConfig(
                 n_heads=n_heads,
                 n_kv_heads=read.integer("num_key_value_heads", n_heads),

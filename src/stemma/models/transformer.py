@@ -130,11 +130,13 @@ class Transformer(nn.Module):
         cache: KVCache | None,
     ) -> tuple[Tensor, list[Sight]]:
         """Check and embed the ids; what each layer sees."""
-        past = 0 if cache is None else cache.length
-        self._check(ids, past)
+        n_new = ids.shape[1]
+        self._check(ids, 0 if cache is None else cache.length)
         same = None
-        keys = torch.arange(past + ids.shape[1], device=ids.device)
-        positions = keys[past:] if cache is None else cache.positions(ids.shape[1])
+        if cache is None:
+            keys = positions = torch.arange(n_new, device=ids.device)
+        else:
+            keys, positions = cache.key_positions(n_new), cache.positions(n_new)
         if document_ids is not None:
             same = document_ids.unsqueeze(-1) == document_ids.unsqueeze(-2)
             keys = positions = _positions_in_documents(document_ids)

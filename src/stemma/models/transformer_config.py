@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from stemma.models.transformer import Transformer
 
 
+MOST_LAYERS = 10_000
+"""More than any model has: a damaged file that announces them is refused before it takes memory."""
+
+
 class LocalLayersConfig(Config):
     """Layers that see a window of the text only, and which layers these are.
 
@@ -56,7 +60,7 @@ class TransformerConfig(Config):
     vocab_size: int = Field(ge=1)
     context_length: int = Field(ge=1, description="the most positions it sees")
     d_model: int = Field(ge=1)
-    n_layers: int = Field(ge=0)
+    n_layers: int = Field(ge=0, le=MOST_LAYERS)
     attention: AttentionConfig
     feedforward: FeedForwardConfig = MLPConfig()
     norm: NormConfig = LayerNormConfig()

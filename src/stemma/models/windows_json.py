@@ -32,7 +32,7 @@ def read_windows(read: ConfigJson) -> LocalLayersConfig | None:
     Raises:
         ModelError: naming the key that cannot be done here.
     """
-    n_layers = read.integer("num_hidden_layers")
+    n_layers = read.layers("num_hidden_layers")
     if not read.flag("use_sliding_window", False):
         read.pass_over("sliding_window", "max_window_layers")
         read.must_be("layer_types", [_FULL] * n_layers)
@@ -55,7 +55,7 @@ def read_local(
     Raises:
         ModelError: if the layers that see everything are not every n-th.
     """
-    n_layers = read.integer("num_hidden_layers")
+    n_layers = read.layers("num_hidden_layers")
     if len(types) != n_layers or not {_FULL, _SLIDING}.issuperset(types):
         why = f"it must be {_FULL} or {_SLIDING} for each of {n_layers} layers"
         raise read.refuse("layer_types", types, why)

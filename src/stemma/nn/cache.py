@@ -67,6 +67,10 @@ class KVCache:
         """Where the next ``n`` ids stand."""
         return torch.arange(self._length, self._length + n, device=self._memory.device)
 
+    def key_positions(self, n: int) -> Int[Tensor, " keys"]:
+        """Where everything stands once the next ``n`` are in."""
+        return torch.arange(self._length + n, device=self._memory.device)
+
     def layer(self, index: int) -> LayerCache:
         """The part of one layer."""
         return LayerCache(self, index)
