@@ -16,6 +16,7 @@ from torch import Tensor
 
 from stemma.errors import ConfigError
 from stemma.models import PRESETS, Transformer, preset
+from stemma.models.families import family_for
 from stemma.nn import attend_explicitly
 
 Mirror = Callable[[str], Path]
@@ -45,6 +46,34 @@ def test_exact_parameter_counts(name: str, n_parameters: int, n_outside_embeddin
     assert model.n_parameters(embeddings=False) == n_outside_embeddings
 
 
+# As their authors, or the files on the Hub, count them.
+PUBLISHED = {
+    "bert-base": ("bert", 109_514_298),
+    "bert-large": ("bert", 335_174_458),
+    "gemma3-1b": ("gemma3_text", 999_885_952),
+    "gemma3-270m": ("gemma3_text", 268_098_176),
+    "gpt1": ("openai-gpt", 116_534_784),
+    "llama2-7b": ("llama", 6_738_415_616),
+    "llama3-8b": ("llama", 8_030_261_248),
+    "llama3.2-1b": ("llama", 1_235_814_400),
+    "llama3.2-3b": ("llama", 3_212_749_824),
+    "mistral-7b": ("mistral", 7_241_732_096),
+    "qwen2.5-0.5b": ("qwen2", 494_032_768),
+    "qwen3-0.6b": ("qwen3", 596_049_920),
+    "smollm2-1.7b": ("llama", 1_711_376_384),
+    "smollm2-135m": ("llama", 134_515_008),
+    "smollm2-360m": ("llama", 361_821_120),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_counts_and_families(name: str) -> None:
+    model_type, n_parameters = PUBLISHED[name]
+    with torch.device("meta"):
+        assert Transformer(preset(name)).n_parameters() == n_parameters
+    assert family_for(preset(name)).model_type == model_type
+
+
 def test_every_preset_survives_a_round_trip() -> None:
     for name in PRESETS:
         config = preset(name)
@@ -54,7 +83,7 @@ def test_every_preset_survives_a_round_trip() -> None:
 def test_an_unknown_name() -> None:
     with pytest.raises(ConfigError, match=r"no preset 'gpt2-smal'\nDid you mean 'gpt2-small'"):
         preset("gpt2-smal")
-    with pytest.raises(ConfigError, match="There are: gpt-nano, gpt2-large"):
+    with pytest.raises(ConfigError, match="There are: bert-base, bert-large"):
         preset("bloom")
 
 
