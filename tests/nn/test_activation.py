@@ -24,6 +24,8 @@ GRID = torch.linspace(-8, 8, 4001, dtype=torch.float64)
         ("relu", 3.0, 3.0),
         ("relu2", 3.0, 9.0),
         ("relu2", -3.0, 0.0),
+        ("sigmoid", math.log(3), 0.75),
+        ("identity", -3.0, -3.0),
     ],
 )
 def test_worked_by_hand(name: str, x: float, y: float) -> None:
@@ -49,6 +51,6 @@ def test_gelus_slope() -> None:
     torch.testing.assert_close(slope, cdf + GRID * density)
 
 
-def test_every_activation_is_zero_at_zero() -> None:
-    for activation in ACTIVATIONS.values():
-        assert activation(torch.zeros(3)).tolist() == [0, 0, 0]
+def test_every_activation_but_sigmoid_is_zero_at_zero() -> None:
+    for name, activation in ACTIVATIONS.items():
+        assert activation(torch.zeros(3)).tolist() == [0.5 if name == "sigmoid" else 0] * 3

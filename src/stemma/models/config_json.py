@@ -15,6 +15,8 @@ ACTIVATIONS: dict[ActivationName, str] = {
     "silu": "silu",
     "relu": "relu",
     "relu2": "relu2",
+    "sigmoid": "sigmoid",
+    "identity": "linear",
 }
 _READ_ACTIVATIONS: dict[str, ActivationName] = {
     **{theirs: ours for ours, theirs in ACTIVATIONS.items()},

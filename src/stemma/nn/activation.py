@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Activation = Callable[[Tensor], Tensor]
-ActivationName = Literal["gelu", "gelu_tanh", "silu", "relu", "relu2"]
+ActivationName = Literal["gelu", "gelu_tanh", "silu", "relu", "relu2", "sigmoid", "identity"]
 
 
 def gelu_formula(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -57,10 +57,22 @@ def relu2(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return F.relu(x).square()
 
 
+def sigmoid(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    r"""The logistic function, :math:`1 / (1 + e^{-x})`: the gate of a GLU (arXiv:1612.08083)."""
+    return F.sigmoid(x)
+
+
+def identity(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """No nonlinearity: as a gate it makes a Bilinear layer (arXiv:2002.05202, section 2)."""
+    return x
+
+
 ACTIVATIONS: dict[ActivationName, Activation] = {
     "gelu": gelu,
     "gelu_tanh": gelu_tanh,
     "silu": silu,
     "relu": relu,
     "relu2": relu2,
+    "sigmoid": sigmoid,
+    "identity": identity,
 }

@@ -15,7 +15,8 @@ from stemma.nn.activation import ACTIVATIONS, Activation, ActivationName
 class MLP(nn.Module):
     r"""Two linear maps with a nonlinearity between them: :math:`W_2\, a(W_1 x + b_1) + b_2`.
 
-    Vaswani et al. 2017, arXiv:1706.03762, section 3.3.
+    Vaswani et al. 2017, arXiv:1706.03762, section 3.3, with ReLU; GPT and BERT took GELU
+    (arXiv:1606.08415), Primer the square of ReLU (arXiv:2109.08668).
 
     Args:
         d_model: features in and out.
@@ -41,7 +42,15 @@ class MLP(nn.Module):
 class GatedMLP(nn.Module):
     r"""A feed-forward layer whose hidden features are gated: :math:`W_2 (a(W_g x) \odot W_1 x)`.
 
-    With a = SiLU it is SwiGLU, with GELU GEGLU, with ReLU ReGLU. Shazeer 2020, arXiv:2002.05202.
+    | activation a | name |
+    |---|---|
+    | ``sigmoid`` | GLU (Dauphin et al. 2016, arXiv:1612.08083) |
+    | ``identity`` | Bilinear |
+    | ``relu`` | ReGLU |
+    | ``gelu``, ``gelu_tanh`` | GEGLU |
+    | ``silu`` | SwiGLU |
+
+    Shazeer 2020, arXiv:2002.05202, section 2.
 
     Args:
         d_model: features in and out.
