@@ -66,6 +66,23 @@ def test_each_setting_changes_its_place_alone() -> None:
     )
 
 
+def test_each_expert_is_drawn_as_a_dense_layer_is() -> None:
+    experts = {"kind": "moe", "d_ff": 200, "n_experts": 5}
+    for init, up, down in (
+        ({}, 0.02, 0.02 / math.sqrt(6)),
+        ({"std": "fan_in", "residual": "plain"}, 96**-0.5, 200**-0.5),
+        ({"residual": "zero"}, 0.02, 0.0),
+    ):
+        layer = Transformer(CONFIG.replace(feedforward=experts, init=init), seed=1)
+        part = layer.blocks[1].feedforward
+        for expert in range(5):
+            assert std(part.gate_proj.weight[expert]) == pytest.approx(up, rel=0.05)
+            assert std(part.up_proj.weight[expert]) == pytest.approx(up, rel=0.05)
+            assert std(part.down_proj.weight[expert]) == pytest.approx(down, rel=0.05)
+        assert std(part.router.weight) == pytest.approx(up, rel=0.1)
+    assert part.gate_proj.weight.flatten(1).unique(dim=0).shape[0] == 5
+
+
 def test_a_zero_head_predicts_uniformly() -> None:
     log_probs = built(head="zero").next_log_probs(torch.arange(6)[None])
     torch.testing.assert_close(log_probs, torch.full((1, 6, 300), -math.log(300)))

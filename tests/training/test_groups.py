@@ -112,6 +112,19 @@ def test_muon_has_the_matrices_of_the_blocks_and_nothing_else() -> None:
     assert {group["base_lr"] for group in optimizer.param_groups[1:]} == {0.004}
 
 
+def test_muon_has_the_stacks_of_experts_too() -> None:
+    model = (
+        preset("quickstart")
+        .replace(n_layers=1, feedforward={"kind": "moe", "d_ff": 8, "n_experts": 4})
+        .build()
+    )
+    groups = names_by_group(model, build(model, kind="muon"))
+    names = ("router", "gate_proj", "up_proj", "down_proj")
+    assert {f"blocks.0.feedforward.{name}.weight" for name in names} <= groups["muon"]
+    decayed = names_by_group(model, build(model, kind="adamw"))["adamw"]
+    assert {f"blocks.0.feedforward.{name}.weight" for name in names} <= decayed
+
+
 def test_tied_weights_are_one_embedding() -> None:
     model = tiny(tie=True)
     groups = names_by_group(model, build(model, kind="muon"))

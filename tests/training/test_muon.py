@@ -209,3 +209,21 @@ def test_a_matrix_without_gradient_stays_and_its_clock_too() -> None:
 def test_a_vector_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"matrices, not a parameter of shape \(3,\)"):
         Muon([nn.Parameter(torch.zeros(3))], lr=0.1)
+
+
+@pytest.mark.parametrize("shape", [(3, 6, 4), (3, 4, 6), (3, 5, 5)])
+def test_each_matrix_of_a_stack_is_a_matrix_of_its_own(shape: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    stack = nn.Parameter(torch.randn(shape))
+    lone = [nn.Parameter(matrix.clone()) for matrix in stack.detach()]
+    gradient = torch.randn(shape) * torch.tensor([1.0, 100.0, 1e-4]).view(3, 1, 1)
+    values = {"lr": 0.1, "weight_decay": 0.1, "dtype": torch.float32}
+    together, apart = Muon([stack], **values), Muon(lone, **values)
+    for _ in range(3):
+        stack.grad = gradient.clone()
+        for parameter, part in zip(lone, gradient, strict=True):
+            parameter.grad = part.clone()
+        together.step()
+        apart.step()
+    for matrix, parameter in zip(stack, lone, strict=True):
+        torch.testing.assert_close(matrix, parameter)

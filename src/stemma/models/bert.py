@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stemma.models.config_json import ACTIVATIONS, ConfigJson
-from stemma.models.family import EMBEDDING, Family, Weight, expect, need_heads_that_fill
+from stemma.models.family import EMBEDDING, Family, expect, need_heads_that_fill
+from stemma.models.rows import Row, Weight
 from stemma.models.transformer_config import TransformerConfig
 from stemma.nn import (
     AttentionConfig,
@@ -102,7 +103,7 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
     return config
 
 
-def weights(config: TransformerConfig) -> Iterator[Weight]:
+def weights(config: TransformerConfig) -> Iterator[Row]:
     """The table of names."""
     places = {"bert.embeddings.LayerNorm": "embed.norm"}
     for i in range(config.n_layers):

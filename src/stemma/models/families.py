@@ -5,11 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from stemma.errors import ModelError
-from stemma.models import bert, gemma3, gpt1, gpt2, llama, mistral, own, qwen2, qwen3
+from stemma.models import (
+    bert,
+    gemma3,
+    gpt1,
+    gpt2,
+    llama,
+    mistral,
+    mixtral,
+    own,
+    qwen2,
+    qwen3,
+    qwen3_moe,
+)
 from stemma.models.family import Family
 from stemma.models.transformer_config import TransformerConfig
 
-_MODULES = (gpt2, llama, qwen2, qwen3, mistral, gemma3, gpt1, bert)
+_MODULES = (gpt2, llama, qwen2, qwen3, mistral, mixtral, qwen3_moe, gemma3, gpt1, bert)
 FAMILIES: dict[str, Family] = {module.FAMILY.model_type: module.FAMILY for module in _MODULES}
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from stemma.errors import ModelError
+from stemma.models.rows import Row, Weight
 from stemma.models.transformer import Transformer
 from stemma.models.transformer_config import TransformerConfig
 from stemma.nn import MLPConfig, NoHeadConfig, PoolerConfig
@@ -57,21 +58,6 @@ def need_heads_that_fill(config: TransformerConfig) -> None:
 
 
 @dataclass(frozen=True)
-class Weight:
-    """One tensor of theirs and what it is here.
-
-    Attributes:
-        theirs: its name in their file.
-        ours: the parameters it holds, stacked along the rows where there are several.
-        transposed: whether theirs is input x output, where a linear layer here is output x input.
-    """
-
-    theirs: str
-    ours: tuple[str, ...]
-    transposed: bool = False
-
-
-@dataclass(frozen=True)
 class Family:
     """A model of Hugging Face's that a `Transformer` can be, and the two ways between them.
 
@@ -96,7 +82,7 @@ class Family:
     buffers: Callable[[TransformerConfig], re.Pattern[str]]
     to_config_json: Callable[[TransformerConfig], dict[str, Any]]
     read_config: Callable[[Mapping[str, Any]], TransformerConfig]
-    weights: Callable[[TransformerConfig], Iterable[Weight]]
+    weights: Callable[[TransformerConfig], Iterable[Row]]
 
     def write_config(self, config: TransformerConfig) -> dict[str, Any]:
         """``config.json``, from which `read_config` makes the same model again.
@@ -115,7 +101,7 @@ class Family:
             need(field in known and known[field] == value, field, value)
         return config_json
 
-    def table(self, config: TransformerConfig) -> list[Weight]:
+    def table(self, config: TransformerConfig) -> list[Row]:
         """Every tensor of a model's file."""
         own_head = not (config.tie_embeddings or _is_base(config))
         return [*self.weights(config), *([Weight(self.head, (HEAD,))] if own_head else [])]
@@ -134,12 +120,12 @@ class Family:
         """
         config_json = self.write_config(config)
         _check_names(set(state) - _tied(config), set(shapes_of(config)), "state")
-        tensors = {}
-        for weight in self.table(config):
-            parts = [state[name].detach() for name in weight.ours]
-            whole = parts[0] if len(parts) == 1 else torch.cat(parts)
-            name = weight.theirs.removeprefix(self.prefix) if _is_base(config) else weight.theirs
-            tensors[name] = (whole.T if weight.transposed else whole).contiguous()
+        prefix = self.prefix if _is_base(config) else ""
+        tensors = {
+            name.removeprefix(prefix): tensor
+            for row in self.table(config)
+            for name, tensor in row.write(state)
+        }
         return config_json, tensors
 
     def from_huggingface(
@@ -178,18 +164,20 @@ class Family:
         self, config: TransformerConfig, tensors: Mapping[str, Tensor]
     ) -> Iterator[tuple[str, Tensor]]:
         table = self.table(config)
-        known = {weight.theirs for weight in table} | {self.head}
+        expected = {name for row in table for name in row.theirs}
+        known = expected | {self.head}
         buffers = self.buffers(config)
         names = {self._canonical(name, known, buffers): name for name in tensors}
         weightless = {name for name in names if name not in known and buffers.search(name)}
         found = set(names) - weightless - ({self.head} if config.tie_embeddings else set())
-        _check_names(found, {weight.theirs for weight in table}, "file")
+        _check_names(found, expected, "file")
         shapes = shapes_of(config)
-        for weight in table:
-            whole = tensors[names[weight.theirs]]
-            if weight.ours == (EMBEDDING,) and self.head in names and config.tie_embeddings:
-                self._check_tied(whole, tensors[names[self.head]])
-            yield from _split(weight, whole, shapes)
+        spelt = _Spelt(tensors, names)
+        for row in table:
+            for name, tensor in row.read(spelt, shapes):
+                if name == EMBEDDING and self.head in names and config.tie_embeddings:
+                    self._check_tied(tensor, spelt[self.head])
+                yield name, tensor
 
     def _canonical(self, name: str, known: set[str], buffers: re.Pattern[str]) -> str:
         for old, new in _OLD_NAMES.items():
@@ -209,8 +197,8 @@ class Family:
 def resolved(config: TransformerConfig) -> dict[str, Any]:
     """Dotted name of a field -> its value, for all that decides what a model computes.
 
-    Defaults that follow from other fields are worked out; dropout and the weights' beginnings,
-    which are settings of training, are left out.
+    Defaults that follow from other fields are worked out; dropout, the weights' beginnings, and how
+    experts are kept evenly used, which are settings of training, are left out.
     """
     values = config.model_dump(exclude={"init", "dropout"})
     attention, feedforward = values["attention"], values["feedforward"]
@@ -218,6 +206,8 @@ def resolved(config: TransformerConfig) -> dict[str, Any]:
     attention["n_kv_heads"] = attention["n_kv_heads"] or attention["n_heads"]
     attention["d_head"] = config.attention.head_size(config.d_model)
     attention["scale"] = config.attention.scale_for(config.d_model)
+    for setting in ("capacity_factor", "jitter", "balance_loss", "z_loss", "balance_over"):
+        feedforward.pop(setting, None)
     if isinstance(config.feedforward, MLPConfig):
         feedforward["d_ff"] = feedforward["d_ff"] or 4 * config.d_model
     if config.local is not None:
@@ -251,22 +241,21 @@ def _tied(config: TransformerConfig) -> set[str]:
     return {HEAD} if config.tie_embeddings else set()
 
 
-def _split(
-    weight: Weight, whole: Tensor, shapes: Mapping[str, torch.Size]
-) -> Iterator[tuple[str, Tensor]]:
-    expected = [shapes[name] for name in weight.ours]
-    stacked = torch.Size([sum(shape[0] for shape in expected), *expected[0][1:]])
-    wanted = stacked[::-1] if weight.transposed else stacked
-    if whole.shape != torch.Size(wanted):
-        raise ModelError(
-            f"{weight.theirs} has the shape {tuple(whole.shape)}, "
-            f"config.json announces {tuple(wanted)}",
-            cure="The weights and config.json are of different models.",
-        )
-    rows = whole.T if weight.transposed else whole
-    parts = torch.split(rows, [shape[0] for shape in expected])
-    for name, part in zip(weight.ours, parts, strict=True):
-        yield name, part.clone(memory_format=torch.contiguous_format)
+class _Spelt(Mapping[str, Tensor]):
+    """The tensors of a file under the names of the table; each access asks the file once."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> None:
+        self._tensors = tensors
+        self._names = names
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._tensors[self._names[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def _check_names(found: set[str], expected: set[str], where: str) -> None:

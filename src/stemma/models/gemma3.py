@@ -10,9 +10,10 @@ from typing import Any
 
 from stemma.models import llama
 from stemma.models.config_json import ConfigJson
-from stemma.models.family import Weight, expect
+from stemma.models.family import expect
 from stemma.models.qwen3 import qk_norm_weights
 from stemma.models.rotary_json import read_rotary, read_table, write_rotary
+from stemma.models.rows import Row
 from stemma.models.transformer_config import TransformerConfig
 from stemma.models.windows_json import read_local, write_layer_types
 from stemma.nn import LinearHeadConfig, RotaryConfig
@@ -102,7 +103,7 @@ def _read_rotary(read: ConfigJson) -> tuple[RotaryConfig, RotaryConfig]:
     return both[0], both[1]
 
 
-def weights(config: TransformerConfig) -> Iterator[Weight]:
+def weights(config: TransformerConfig) -> Iterator[Row]:
     """The table of names: Llama's, with four norms in a layer and two for queries and keys."""
     norms = {
         "input_layernorm": "norm1",

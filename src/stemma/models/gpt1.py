@@ -11,7 +11,8 @@ from typing import Any
 
 from stemma.models import gpt2
 from stemma.models.config_json import ConfigJson
-from stemma.models.family import EMBEDDING, Family, Weight, expect, need, need_heads_that_fill
+from stemma.models.family import EMBEDDING, Family, expect, need, need_heads_that_fill
+from stemma.models.rows import Row, Weight
 from stemma.models.transformer_config import TransformerConfig
 from stemma.nn import (
     ActivationName,
@@ -83,7 +84,7 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
     return config
 
 
-def weights(config: TransformerConfig) -> Iterator[Weight]:
+def weights(config: TransformerConfig) -> Iterator[Row]:
     """The table of names."""
     yield Weight("transformer.tokens_embed.weight", (EMBEDDING,))
     yield Weight("transformer.positions_embed.weight", ("embed.positions.weight",))

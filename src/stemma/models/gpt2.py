@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stemma.models.config_json import ACTIVATIONS, ConfigJson
-from stemma.models.family import EMBEDDING, Family, Weight, expect, need_heads_that_fill
+from stemma.models.family import EMBEDDING, Family, expect, need_heads_that_fill
+from stemma.models.rows import Row, Weight
 from stemma.models.transformer_config import TransformerConfig
 from stemma.nn import AttentionConfig, LayerNormConfig, LearnedPositionsConfig, MLPConfig
 
@@ -75,7 +76,7 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
     return config
 
 
-def weights(config: TransformerConfig) -> Iterator[Weight]:
+def weights(config: TransformerConfig) -> Iterator[Row]:
     """The table of names."""
     yield Weight("transformer.wte.weight", (EMBEDDING,))
     yield Weight("transformer.wpe.weight", ("embed.positions.weight",))
@@ -84,7 +85,7 @@ def weights(config: TransformerConfig) -> Iterator[Weight]:
         yield Weight(f"transformer.ln_f.{kind}", (f"final_norm.{kind}",))
 
 
-def block_weights(config: TransformerConfig) -> Iterator[Weight]:
+def block_weights(config: TransformerConfig) -> Iterator[Row]:
     """The names within the layers, which GPT-1 has too."""
     for i in range(config.n_layers):
         theirs, ours = f"transformer.h.{i}", f"blocks.{i}"

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from stemma.config import Config
+from stemma.nn.moe import ExpertLinear
 
 _RESIDUAL_OUTPUTS = ("attention.o_proj", "feedforward.down_proj")
 _HEAD = "head"
@@ -41,6 +42,8 @@ class InitConfig(Config):
 def initialize(model: nn.Module, config: InitConfig, *, n_layers: int, seed: int) -> None:
     """Set every embedding and linear map of ``model``, in the order of its parameters.
 
+    An expert's maps are drawn as a plain layer's are.
+
     Numbers are drawn on the CPU in float32, so a seed gives the same weights on every device.
 
     Args:
@@ -52,7 +55,8 @@ def initialize(model: nn.Module, config: InitConfig, *, n_layers: int, seed: int
     generator = torch.Generator().manual_seed(seed)
     drawn: set[int] = set()
     for name, module in model.named_modules():
-        if not isinstance(module, nn.Embedding | nn.Linear) or id(module.weight) in drawn:
+        known = isinstance(module, nn.Embedding | nn.Linear | ExpertLinear)
+        if not known or id(module.weight) in drawn:
             continue
         drawn.add(id(module.weight))
         std = _std(name, module, config, n_layers)
@@ -61,7 +65,9 @@ def initialize(model: nn.Module, config: InitConfig, *, n_layers: int, seed: int
             module.bias.zero_()
 
 
-def _std(name: str, module: nn.Embedding | nn.Linear, config: InitConfig, n_layers: int) -> float:
+def _std(
+    name: str, module: nn.Embedding | nn.Linear | ExpertLinear, config: InitConfig, n_layers: int
+) -> float:
     if isinstance(module, nn.Embedding):
         return config.embedding_std
     if name == _HEAD and config.head == "zero":

@@ -11,10 +11,11 @@ from itertools import product
 from typing import Any, Literal
 
 from stemma.models.config_json import ACTIVATIONS, ConfigJson
-from stemma.models.family import EMBEDDING, Family, Weight, expect, need
+from stemma.models.family import EMBEDDING, Family, expect, need
 from stemma.models.rotary_json import read_rotary, write_rotary
+from stemma.models.rows import Row, Weight
 from stemma.models.transformer_config import LocalLayersConfig, TransformerConfig
-from stemma.nn import AttentionConfig, GatedMLPConfig, RMSNormConfig, RotaryConfig
+from stemma.nn import AttentionConfig, GatedMLPConfig, MoEConfig, RMSNormConfig, RotaryConfig
 
 _USUAL = {"hidden_act": "silu", "hidden_activation": "gelu_pytorch_tanh"}
 
@@ -22,7 +23,9 @@ _USUAL = {"hidden_act": "silu", "hidden_activation": "gelu_pytorch_tanh"}
 def write_shape(config: TransformerConfig) -> dict[str, Any]:
     """The keys of ``config.json`` that all models of Llama's shape share."""
     norm = expect(config.norm, RMSNormConfig, "norm")
-    feedforward = expect(config.feedforward, GatedMLPConfig, "feedforward")
+    feedforward = config.feedforward
+    gated = isinstance(feedforward, GatedMLPConfig | MoEConfig)
+    need(gated, "feedforward.kind", feedforward.kind)
     position = expect(config.position, RotaryConfig, "position")
     attention = config.attention
     return {
@@ -106,29 +109,39 @@ def read_shape(
 _NORMS = {"input_layernorm": "norm1", "post_attention_layernorm": "norm2"}
 
 
-def weights(config: TransformerConfig, norms: Mapping[str, str] = _NORMS) -> Iterator[Weight]:
-    """The table of names that all models of Llama's shape share.
+def frame_weights(config: TransformerConfig, norms: Mapping[str, str] = _NORMS) -> Iterator[Row]:
+    """The rows of all but the feed-forward.
 
     Args:
         config: of the model.
         norms: their names of a layer's norms -> ours.
     """
     bias = config.attention.bias
-    maps = (
-        ("self_attn", "attention", ("q_proj", "k_proj", "v_proj"), bool(bias)),
-        ("self_attn", "attention", ("o_proj",), bias is True),
-        ("mlp", "feedforward", ("gate_proj", "up_proj", "down_proj"), config.feedforward.bias),
-    )
     yield Weight("model.embed_tokens.weight", (EMBEDDING,))
     for i in range(config.n_layers):
         theirs, ours = f"model.layers.{i}", f"blocks.{i}"
         for their_norm, our_norm in norms.items():
             yield Weight(f"{theirs}.{their_norm}.weight", (f"{ours}.{our_norm}.weight",))
-        for their_part, our_part, names, has_bias in maps:
-            for name, kind in product(names, ("weight", "bias") if has_bias else ("weight",)):
-                there = f"{theirs}.{their_part}.{name}.{kind}"
-                yield Weight(there, (f"{ours}.{our_part}.{name}.{kind}",))
+        there, here = f"{theirs}.self_attn", f"{ours}.attention"
+        yield from linear_weights(there, here, ("q_proj", "k_proj", "v_proj"), bias=bool(bias))
+        yield from linear_weights(there, here, ("o_proj",), bias=bias is True)
     yield Weight("model.norm.weight", ("final_norm.weight",))
+
+
+def linear_weights(theirs: str, ours: str, names: Iterable[str], *, bias: bool) -> Iterator[Row]:
+    """Rows of linear maps that are called the same there and here."""
+    for name, kind in product(names, ("weight", "bias") if bias else ("weight",)):
+        yield Weight(f"{theirs}.{name}.{kind}", (f"{ours}.{name}.{kind}",))
+
+
+def weights(config: TransformerConfig, norms: Mapping[str, str] = _NORMS) -> Iterator[Row]:
+    """The table of names that all models of Llama's shape with a gated feed-forward share."""
+    yield from frame_weights(config, norms)
+    feedforward = expect(config.feedforward, GatedMLPConfig, "feedforward")
+    names = ("gate_proj", "up_proj", "down_proj")
+    for i in range(config.n_layers):
+        theirs, ours = f"model.layers.{i}.mlp", f"blocks.{i}.feedforward"
+        yield from linear_weights(theirs, ours, names, bias=feedforward.bias)
 
 
 def to_config_json(config: TransformerConfig) -> dict[str, Any]:
@@ -139,9 +152,9 @@ def to_config_json(config: TransformerConfig) -> dict[str, Any]:
     """
     n_heads = config.attention.n_heads
     need(config.d_model % n_heads == 0, "attention.n_heads", n_heads)
-    shape = write_shape(config)
-    biases = {"attention_bias": bool(config.attention.bias), "mlp_bias": config.feedforward.bias}
-    return {**shape, **biases}
+    mlp_bias = expect(config.feedforward, GatedMLPConfig, "feedforward").bias
+    biases = {"attention_bias": bool(config.attention.bias), "mlp_bias": mlp_bias}
+    return {**write_shape(config), **biases}
 
 
 def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
@@ -166,7 +179,7 @@ def shaped(
     name: str,
     to_config_json: Callable[[TransformerConfig], dict[str, Any]],
     read_config: Callable[[Mapping[str, Any]], TransformerConfig],
-    weights: Callable[[TransformerConfig], Iterable[Weight]] = weights,
+    weights: Callable[[TransformerConfig], Iterable[Row]] = weights,
 ) -> Family:
     """A family of Llama's shape: all that differs between them.
 

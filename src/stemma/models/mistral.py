@@ -27,12 +27,17 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
         ConfigError: if its numbers do not fit one another.
     """
     read = ConfigJson(config_json, FAMILY.model_type)
+    config = read_attention(read)
+    read.finish(FAMILY.architecture, FAMILY.base_architecture)
+    return config
+
+
+def read_attention(read: ConfigJson) -> TransformerConfig:
+    """What Mistral and Mixtral share, with a feed-forward that is dense; see `llama.read_shape`."""
     window = read.optional_integer("sliding_window")
     local = LocalLayersConfig(window=window) if window else None
     d_head = read.optional_integer("head_dim")
-    config = llama.read_shape(read, bias=False, d_head=d_head, local=local)
-    read.finish(FAMILY.architecture, FAMILY.base_architecture)
-    return config
+    return llama.read_shape(read, bias=False, d_head=d_head, local=local)
 
 
 FAMILY = llama.shaped("mistral", "Mistral", to_config_json, read_config)

@@ -10,7 +10,7 @@ from typing import Any
 
 from stemma.models import llama
 from stemma.models.config_json import ConfigJson
-from stemma.models.family import Weight
+from stemma.models.rows import Row, Weight
 from stemma.models.transformer_config import TransformerConfig
 from stemma.models.windows_json import read_windows, write_windows
 
@@ -29,20 +29,25 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
         ConfigError: if its numbers do not fit one another.
     """
     read = ConfigJson(config_json, FAMILY.model_type)
-    bias, d_head = read.flag("attention_bias", False), read.integer("head_dim", 128)
-    local = read_windows(read)
-    config = llama.read_shape(read, bias=bias, d_head=d_head, qk_norm=True, local=local)
+    config = read_attention(read)
     read.finish(FAMILY.architecture, FAMILY.base_architecture)
     return config
 
 
-def weights(config: TransformerConfig) -> Iterator[Weight]:
+def read_attention(read: ConfigJson) -> TransformerConfig:
+    """What all Qwen3s share, with a feed-forward that is dense; see `llama.read_shape`."""
+    bias, d_head = read.flag("attention_bias", False), read.integer("head_dim", 128)
+    local = read_windows(read)
+    return llama.read_shape(read, bias=bias, d_head=d_head, qk_norm=True, local=local)
+
+
+def weights(config: TransformerConfig) -> Iterator[Row]:
     """The table of names: Llama's, and two gains in each layer."""
     yield from llama.weights(config)
     yield from qk_norm_weights(config)
 
 
-def qk_norm_weights(config: TransformerConfig) -> Iterator[Weight]:
+def qk_norm_weights(config: TransformerConfig) -> Iterator[Row]:
     """The gains of the norms of queries and keys."""
     for i in range(config.n_layers):
         for norm in ("q_norm", "k_norm"):

@@ -15,7 +15,7 @@ from stemma.errors import ModelError
 from stemma.models.initialization import initialize
 from stemma.models.layer_kind import LayerKind
 from stemma.models.transformer_config import TransformerConfig
-from stemma.nn import Block, Embedding, KVCache
+from stemma.nn import Block, Embedding, KVCache, MixtureOfExperts
 from stemma.nn.sight import Sight
 
 
@@ -207,14 +207,19 @@ class Transformer(nn.Module):
             device=weight.device,
         )
 
-    def n_parameters(self, *, embeddings: bool = True) -> int:
+    def n_parameters(self, *, embeddings: bool = True, active: bool = False) -> int:
         """Number of parameters, a tied matrix counted once.
 
         Args:
             embeddings: whether token and position embeddings and an untied head count; scaling laws
                 leave them out (Kaplan et al. 2020, arXiv:2001.08361, section 2.1).
+            active: whether only those count that one token meets: of a mixture of experts, those
+                that it takes.
         """
         total = sum(parameter.numel() for parameter in self.parameters())
+        if active:
+            mixtures = (part for part in self.modules() if isinstance(part, MixtureOfExperts))
+            total -= sum(part.n_idle_parameters for part in mixtures)
         if embeddings:
             return total
         outside = {id(p): p for part in (self.embed, self.head) for p in part.parameters()}

@@ -17,6 +17,7 @@ from stemma.nn.head import (
     Pooler,
     PoolerConfig,
 )
+from stemma.nn.moe import MixtureOfExperts, MoEConfig
 from stemma.nn.norm import LayerNorm, LayerNormConfig, NormConfig, RMSNorm, RMSNormConfig
 from stemma.nn.position import (
     AlibiConfig,
@@ -36,6 +37,7 @@ from stemma.nn.rotary_scaling import (
     RotaryScalingConfig,
     YarnScalingConfig,
 )
+from stemma.nn.routing import Routing
 from stemma.nn.sight import Sight
 
 __all__ = [
@@ -63,6 +65,8 @@ __all__ = [
     "MLPConfig",
     "MaskedHead",
     "MaskedHeadConfig",
+    "MixtureOfExperts",
+    "MoEConfig",
     "MultiHeadAttention",
     "NoHeadConfig",
     "NoPositionsConfig",
@@ -79,6 +83,7 @@ __all__ = [
     "Rotary",
     "RotaryConfig",
     "RotaryScalingConfig",
+    "Routing",
     "Scoring",
     "Sight",
     "Sinusoidal",

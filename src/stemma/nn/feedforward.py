@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from stemma.config import Config
 from stemma.nn.activation import ACTIVATIONS, Activation, ActivationName
+from stemma.nn.moe import MoEConfig
 
 
 class MLP(nn.Module):
@@ -102,4 +103,4 @@ class GatedMLPConfig(Config):
         return GatedMLP(d_model, self.d_ff, activation=activation, bias=self.bias)
 
 
-FeedForwardConfig = Annotated[MLPConfig | GatedMLPConfig, Field(discriminator="kind")]
+FeedForwardConfig = Annotated[MLPConfig | GatedMLPConfig | MoEConfig, Field(discriminator="kind")]

@@ -7,13 +7,15 @@ batch first and divides once, so that cutting a batch into micro-batches changes
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch.nn.functional as F
+from jaxtyping import Num
 from torch import Tensor, nn
 
 from stemma.data import IGNORE_INDEX, Batch
+from stemma.training.routing import routing_losses
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,8 @@ class NextToken:
     r"""Predict each next token: :math:`-\sum_t \log p(x_{t+1} \mid x_{\le t})`, in nats.
 
     The cross entropy is taken in float32 whatever the model computes in: bfloat16 keeps 8 bits of a
-    logit, and a sum over a large vocabulary would lose the small probabilities.
+    logit, and a sum over a large vocabulary would lose the small probabilities. Mixtures of experts
+    add their losses (`routing_losses`).
     """
 
     def weight(self, batch: Batch) -> Tensor:
@@ -62,4 +65,21 @@ class NextToken:
             ignore_index=IGNORE_INDEX,
             reduction="sum",
         )
-        return LossTerms(loss_sum, self.weight(batch))
+        labels = (batch.labels != IGNORE_INDEX).sum(-1)
+        return with_routing(LossTerms(loss_sum, labels.sum()), model, labels)
+
+
+def with_routing(terms: LossTerms, model: nn.Module, weights: Num[Tensor, " batch"]) -> LossTerms:
+    """An objective's terms and the routing losses; what it had without them is a metric then.
+
+    Args:
+        terms: of the objective, after its pass over the model.
+        model: with or without mixtures of experts; without, the terms stay as they are.
+        weights: of the rows of that pass, which sum to the terms' weight.
+    """
+    found = routing_losses(model, weights)
+    if found is None:
+        return terms
+    loss, metrics = found
+    metrics = {**terms.metrics, **metrics, "cross_entropy": terms.loss_sum.detach()}
+    return replace(terms, loss_sum=terms.loss_sum + loss, metrics=metrics)

@@ -91,7 +91,9 @@ class MuonConfig(Config):
             ConfigError: if no matrix matches ``hidden``.
         """
         parameters = trainable(model)
-        hidden = {n: p for n, p in parameters.items() if p.ndim == 2 and matches(n, self.hidden)}
+        hidden = {
+            n: p for n, p in parameters.items() if p.ndim in (2, 3) and matches(n, self.hidden)
+        }
         if not hidden:
             raise ConfigError(
                 f"no matrix of the model has a name like {' or '.join(self.hidden)}",

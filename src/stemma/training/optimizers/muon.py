@@ -84,12 +84,13 @@ class Muon(Optimizer):
         W_t &= (1 - \eta_t \lambda)\, W_{t-1} - \eta_t\, s\, O_t
 
     Matrices of one shape, or of its transpose, are orthogonalised in one batch, in bfloat16 where
-    the hardware multiplies it. Embeddings, the head and vectors belong to AdamW.
+    the hardware multiplies it; in a stack, as of experts, each is a matrix of its own. Embeddings,
+    the head and vectors belong to AdamW.
 
     Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/.
 
     Args:
-        params: 2-D parameters, or groups of them.
+        params: matrices or stacks of matrices ``[n, rows, columns]``, or groups of them.
         lr: learning rate, in units of the spectral norm of the update.
         momentum: mu, from ``warmup_steps`` on.
         momentum_start: mu at the first step.
@@ -101,7 +102,7 @@ class Muon(Optimizer):
         dtype: of its products; by default what the parameters' hardware multiplies fastest.
 
     Raises:
-        ConfigError: if a parameter is not a matrix.
+        ConfigError: if a parameter is neither.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class Muon(Optimizer):
         super().__init__(params, defaults)
         for group in self.param_groups:
             for parameter in group["params"]:
-                if parameter.ndim != 2:
+                if parameter.ndim not in (2, 3):
                     raise ConfigError(
                         f"Muon updates matrices, not a parameter of shape {tuple(parameter.shape)}",
                         cure="Give it to AdamW.",
@@ -157,7 +158,7 @@ class Muon(Optimizer):
         batches: dict[Any, list[nn.Parameter]] = {}
         for parameter in parameters:
             if parameter.grad is not None:
-                shape, step = sorted(parameter.shape), self.state[parameter]["step"].item()
+                shape, step = sorted(parameter.shape[-2:]), self.state[parameter]["step"].item()
                 key = (*shape, step, parameter.dtype, parameter.device)
                 batches.setdefault(key, []).append(parameter)
         return batches.values()
@@ -171,18 +172,23 @@ class Muon(Optimizer):
         torch._foreach_lerp_(momenta, gradients, 1 - mu)
         directions = torch._foreach_lerp(gradients, momenta, mu) if group["nesterov"] else momenta
         lr, device = group["lr"], parameters[0].device
+        stacks = [_wide(direction) for direction in directions]
         updates = orthogonalize(
-            torch.stack([_wide(direction) for direction in directions]),
+            torch.cat(stacks),
             steps=group["newton_schulz_steps"],
             dtype=group["dtype"] or choose_dtype(device),
         )
-        for parameter, update in zip(parameters, updates.unbind(), strict=True):
-            rows, columns = parameter.shape
+        parts = torch.split(updates, [len(stack) for stack in stacks])
+        for parameter, update in zip(parameters, parts, strict=True):
+            rows, columns = parameter.shape[-2:]
             oriented = update.mT if rows > columns else update
             parameter.mul_(1 - lr * group["weight_decay"])
-            parameter.add_(oriented, alpha=-lr * update_scale(rows, columns, group["scale"]))
+            scale = update_scale(rows, columns, group["scale"])
+            parameter.add_(oriented.reshape(parameter.shape), alpha=-lr * scale)
 
 
-def _wide(matrix: Tensor) -> Tensor:
-    rows, columns = matrix.shape
-    return matrix.mT if rows > columns else matrix
+def _wide(matrices: Tensor) -> Float[Tensor, "n rows columns"]:
+    """A matrix or a stack of them as a stack, no matrix taller than wide."""
+    rows, columns = matrices.shape[-2:]
+    stack = matrices.reshape(-1, rows, columns)
+    return stack.mT if rows > columns else stack
