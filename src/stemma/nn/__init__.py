@@ -39,6 +39,11 @@ from stemma.nn.rotary_scaling import (
 )
 from stemma.nn.routing import Routing
 from stemma.nn.sight import Sight
+from stemma.nn.source_attention import (
+    LocalSourceAttention,
+    SourceAttention,
+    SourceAttentionConfig,
+)
 
 __all__ = [
     "ACTIVATIONS",
@@ -62,6 +67,7 @@ __all__ = [
     "LinearHeadConfig",
     "LinearScalingConfig",
     "Llama3ScalingConfig",
+    "LocalSourceAttention",
     "MLPConfig",
     "MaskedHead",
     "MaskedHeadConfig",
@@ -88,6 +94,8 @@ __all__ = [
     "Sight",
     "Sinusoidal",
     "SinusoidalPositionsConfig",
+    "SourceAttention",
+    "SourceAttentionConfig",
     "YarnScalingConfig",
     "attend",
     "attend_explicitly",
