@@ -112,3 +112,18 @@ def test_bad_options_are_refused(run: Run) -> None:
 def test_the_command_s_help_does_not_wait_for_torch() -> None:
     code = "import sys, stemma.inference.commands; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_biases_and_alternatives(run: Run) -> None:
+    result = run(
+        *("a", "--greedy", "--max-new-tokens", "2", "--json"),
+        *("--top-alternatives", "1", "--logit-bias", "z=100"),
+    )
+    values = json.loads(result.stdout)
+    assert values["text"] == "zz"
+    assert [place[0]["text"] for place in values["top_alternatives"]] == ["b", "{"]
+
+
+def test_penalties_are_passed_on(run: Run) -> None:
+    result = run("a", "--greedy", "--max-new-tokens", "3", "--frequency-penalty", "-100")
+    assert result.stdout == "abbb\n"

@@ -10,21 +10,27 @@ from torch import Tensor
 from transformers import (
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
+    SequenceBiasLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
+    TypicalLogitsWarper,
 )
 
 from stemma.errors import ConfigError, ModelError
 from stemma.inference import (
     STYLES,
     SamplingConfig,
+    add_bias,
     apply_rules,
     apply_temperature,
+    distribution,
     draw,
     keep_min_p,
     keep_top_k,
     keep_top_p,
+    keep_typical,
+    penalise_frequency,
     penalise_repetition,
     sample,
 )
@@ -182,7 +188,12 @@ def test_all_rules_together_equal_transformers_in_the_same_order(
     logits = random_logits(seed)
     seen = torch.randint(0, 300, (3, 20), generator=generator(seed))
     rules = SamplingConfig(
-        temperature=temperature, top_k=k, top_p=p, min_p=p_base, repetition_penalty=1.3
+        temperature=temperature,
+        top_k=k,
+        top_p=p,
+        min_p=p_base,
+        typical_p=0.9,
+        repetition_penalty=1.3,
     )
     theirs = RepetitionPenaltyLogitsProcessor(1.3)(seen, logits)
     for warp in (
@@ -190,6 +201,7 @@ def test_all_rules_together_equal_transformers_in_the_same_order(
         TopKLogitsWarper(k),
         TopPLogitsWarper(p),
         MinPLogitsWarper(p_base),
+        TypicalLogitsWarper(0.9),
     ):
         theirs = warp(None, theirs)
     ours = apply_rules(logits, rules, seen=seen).softmax(-1)
@@ -198,6 +210,68 @@ def test_all_rules_together_equal_transformers_in_the_same_order(
     assert int(different.max()) <= 1
     if int(different.max()) == 0:
         torch.testing.assert_close(ours, theirs.softmax(-1), rtol=1e-4, atol=1e-6)
+
+
+@given(st.integers(0, 10_000), st.floats(0.01, 0.99), st.sampled_from([0.1, 1, 5]))
+def test_typical_equals_transformers(seed: int, mass: float, spread: float) -> None:
+    logits = random_logits(seed, spread=spread)
+    different = (keep_typical(logits, mass) != TypicalLogitsWarper(mass)(None, logits)).sum(-1)
+    assert int(different.max()) <= 1  # an id exactly at the edge may fall on either side
+
+
+def test_typical_by_hand() -> None:
+    # Entropy of 0.5, 0.3, 0.15, 0.05: 1.142 nats. Surprises 0.693, 1.204, 1.897, 2.996: distances
+    # 0.449, 0.062, 0.755, 1.854. So 0.3 is the most typical, then 0.5.
+    assert kept(keep_typical(FOUR, 0.29)) == [3]
+    assert kept(keep_typical(FOUR, 0.31)) == [1, 3]
+    assert kept(keep_typical(FOUR, 0.81)) == [0, 1, 3]
+    assert kept(keep_typical(FOUR, 1.0)) == [0, 1, 2, 3]
+
+
+def test_typical_leaves_what_was_excluded_excluded() -> None:
+    logits = torch.tensor([[0.0, EXCLUDED, 1.0, EXCLUDED]])
+    assert kept(keep_typical(logits, 0.99)) == [0, 2]
+
+
+def test_frequency_and_presence_by_hand() -> None:
+    logits, generated = torch.zeros(1, 4), torch.tensor([[2, 2, 0, 2]])
+    after = penalise_frequency(logits, generated, frequency=0.5, presence=0.25)
+    assert after.tolist() == [[-0.75, 0, -1.75, 0]]
+
+
+def test_frequency_counts_what_was_generated_and_repetition_the_whole_text() -> None:
+    logits, seen = torch.ones(1, 4), torch.tensor([[0, 1, 1]])
+    counted = apply_rules(logits, SamplingConfig(frequency_penalty=1), seen=seen, n_prompt=2)
+    assert counted.tolist() == [[1, 0, 1, 1]]
+    divided = apply_rules(logits, SamplingConfig(repetition_penalty=2), seen=seen, n_prompt=2)
+    assert divided.tolist() == [[0.5, 0.5, 1, 1]]
+    none = apply_rules(logits, SamplingConfig(presence_penalty=1), seen=seen, n_prompt=3)
+    assert none.tolist() == logits.tolist()
+
+
+@given(st.dictionaries(st.integers(0, 299), st.floats(-50, 50), min_size=1, max_size=20))
+def test_bias_equals_transformers(bias: dict[int, float]) -> None:
+    logits = random_logits(1)
+    theirs = SequenceBiasLogitsProcessor([[[id_], value] for id_, value in bias.items()])
+    text = torch.zeros(3, 4, dtype=torch.int64)
+    torch.testing.assert_close(add_bias(logits, bias), theirs(text, logits))
+
+
+def test_a_bias_of_an_unknown_id_is_refused() -> None:
+    with pytest.raises(ModelError, match="logit_bias: id 4 is outside the vocabulary of 4 ids"):
+        add_bias(FOUR, {4: 1.0})
+
+
+def test_greedy_obeys_the_bias() -> None:
+    rules = SamplingConfig(temperature=0, logit_bias={2: 100.0})
+    assert sample(FOUR, rules, generator()).tolist() == [2]
+
+
+def test_the_distribution_is_what_is_drawn_from() -> None:
+    rules = SamplingConfig(temperature=0.7, top_p=0.9)
+    expected = apply_rules(FOUR, rules).softmax(-1)
+    torch.testing.assert_close(distribution(FOUR, rules), expected)
+    assert distribution(FOUR, SamplingConfig(temperature=0)).tolist() == [[0, 1, 0, 0]]
 
 
 configs = st.builds(
@@ -222,6 +296,11 @@ def test_the_most_probable_id_always_stays_and_probabilities_sum_to_one(
     assert logits[after == after.max()].max() == logits.max() > EXCLUDED
     torch.testing.assert_close(probabilities.sum(-1), torch.ones(1))
     assert not bool((probabilities > 0)[logits == EXCLUDED].any())
+
+
+@given(any_logits, st.floats(1e-3, 1.0))
+def test_typical_always_leaves_something(row: list[float], mass: float) -> None:
+    assert kept(keep_typical(torch.tensor([row]), mass))
 
 
 @given(st.integers(0, 10_000), configs)
@@ -362,6 +441,9 @@ def test_temperature_zero_cannot_divide() -> None:
             {"repetition_penalty": 0},
             "repetition_penalty = 0: a repetition penalty is a number above 0",
         ),
+        ({"typical_p": 0}, r"typical_p = 0: typical-p is a probability mass in \(0, 1\]"),
+        ({"frequency_penalty": math.inf}, "frequency_penalty = inf: .*finite number"),
+        ({"logit_bias": {3: math.nan}}, "logit_bias.*finite number"),
         ({"seed": -1}, "seed = -1"),
         ({"temprature": 1}, "Did you mean 'temperature'"),
     ],

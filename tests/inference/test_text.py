@@ -236,3 +236,16 @@ def test_rules_are_laid_over_the_sampling_and_checked() -> None:
 def test_an_empty_stop_string_is_refused_at_once() -> None:
     with pytest.raises(ConfigError, match="a stop string is empty"):
         stream(Flat(), BYTES, "x", stop=[""])
+
+
+def test_the_top_alternatives_are_those_of_the_model_whatever_the_rules() -> None:
+    rules = SamplingConfig(temperature=0, logit_bias={ord("z"): 100.0})
+    generation = generate(
+        (script("ab"), BYTES), "x", max_new_tokens=2, sampling=rules, top_alternatives=2
+    )
+    assert generation.text == "zz"
+    best = [place[0] for place in generation.top_alternatives]
+    assert [(row.id, row.text) for row in best] == [(97, "a"), (98, "b")]
+    assert best[0].log_prob == pytest.approx(math.log(0.9), abs=1e-6)
+    assert [len(place) for place in generation.top_alternatives] == [2, 2]
+    assert generate((script("a"), BYTES), "x", max_new_tokens=1).top_alternatives == ()

@@ -9,25 +9,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _PUBLIC = {
-    "STYLES": "stemma.inference.sampling",
-    "Generation": "stemma.inference.text",
+    "STYLES": "stemma.inference.sampling_config",
+    "Alternative": "stemma.inference.generation",
+    "Generation": "stemma.inference.generation",
     "NextLogits": "stemma.inference.decode",
-    "SamplingConfig": "stemma.inference.sampling",
+    "Report": "stemma.inference.generation",
+    "SamplingConfig": "stemma.inference.sampling_config",
     "StopStrings": "stemma.inference.stopping",
+    "Writer": "stemma.inference.generation",
+    "add_bias": "stemma.inference.rules",
     "apply_rules": "stemma.inference.sampling",
-    "apply_temperature": "stemma.inference.sampling",
+    "apply_temperature": "stemma.inference.rules",
     "collect": "stemma.inference.text",
     "decode_one": "stemma.inference.decode",
+    "distribution": "stemma.inference.sampling",
     "draw": "stemma.inference.sampling",
     "embed_texts": "stemma.inference.embeddings",
     "evaluating": "stemma.inference.decode",
     "generate": "stemma.inference.continuation",
     "generate_ids": "stemma.inference.decode",
     "generate_samples": "stemma.inference.continuation",
-    "keep_min_p": "stemma.inference.sampling",
-    "keep_top_k": "stemma.inference.sampling",
-    "keep_top_p": "stemma.inference.sampling",
-    "penalise_repetition": "stemma.inference.sampling",
+    "keep_min_p": "stemma.inference.rules",
+    "keep_top_k": "stemma.inference.rules",
+    "keep_top_p": "stemma.inference.rules",
+    "keep_typical": "stemma.inference.rules",
+    "parse_bias": "stemma.inference.bias",
+    "penalise_frequency": "stemma.inference.rules",
+    "penalise_repetition": "stemma.inference.rules",
     "predict": "stemma.inference.decode",
     "prefill": "stemma.inference.decode",
     "sample": "stemma.inference.sampling",
@@ -38,14 +46,19 @@ _PUBLIC = {
 
 __all__ = [
     "STYLES",
+    "Alternative",
     "Generation",
     "NextLogits",
+    "Report",
     "SamplingConfig",
     "StopStrings",
+    "Writer",
+    "add_bias",
     "apply_rules",
     "apply_temperature",
     "collect",
     "decode_one",
+    "distribution",
     "draw",
     "embed_texts",
     "evaluating",
@@ -55,6 +68,9 @@ __all__ = [
     "keep_min_p",
     "keep_top_k",
     "keep_top_p",
+    "keep_typical",
+    "parse_bias",
+    "penalise_frequency",
     "penalise_repetition",
     "predict",
     "prefill",
@@ -65,7 +81,14 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from stemma.inference.continuation import generate, generate_samples, sample_seeds
+    from stemma.inference.bias import (
+        parse_bias,
+    )
+    from stemma.inference.continuation import (
+        generate,
+        generate_samples,
+        sample_seeds,
+    )
     from stemma.inference.decode import (
         NextLogits,
         decode_one,
@@ -76,20 +99,39 @@ if TYPE_CHECKING:
         window_start,
     )
     from stemma.inference.embeddings import embed_texts
-    from stemma.inference.sampling import (
-        STYLES,
-        SamplingConfig,
-        apply_rules,
+    from stemma.inference.generation import (
+        Alternative,
+        Generation,
+        Report,
+        Writer,
+    )
+    from stemma.inference.rules import (
+        add_bias,
         apply_temperature,
-        draw,
         keep_min_p,
         keep_top_k,
         keep_top_p,
+        keep_typical,
+        penalise_frequency,
         penalise_repetition,
+    )
+    from stemma.inference.sampling import (
+        apply_rules,
+        distribution,
+        draw,
         sample,
     )
-    from stemma.inference.stopping import StopStrings
-    from stemma.inference.text import Generation, collect, stream
+    from stemma.inference.sampling_config import (
+        STYLES,
+        SamplingConfig,
+    )
+    from stemma.inference.stopping import (
+        StopStrings,
+    )
+    from stemma.inference.text import (
+        collect,
+        stream,
+    )
 
 
 def __getattr__(name: str) -> Any:

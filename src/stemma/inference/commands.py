@@ -33,6 +33,22 @@ def generate_command(
     repetition_penalty: Annotated[
         float, typer.Option(help="Above 1: tokens already in the text become less probable.")
     ] = 1.0,
+    typical_p: Annotated[
+        float | None,
+        typer.Option(help="Keep the tokens of most typical surprise that hold this probability."),
+    ] = None,
+    frequency_penalty: Annotated[
+        float, typer.Option(help="Taken off a token's logit each time it was generated.")
+    ] = 0.0,
+    presence_penalty: Annotated[
+        float, typer.Option(help="Taken off the logit of a token that was generated.")
+    ] = 0.0,
+    logit_bias: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TOKEN=NUMBER", help="Added to a token's logit; the token's text, or its id."
+        ),
+    ] = None,
     greedy: Annotated[
         bool, typer.Option("--greedy", help="Always take the most probable token.")
     ] = False,
@@ -44,6 +60,9 @@ def generate_command(
     slide: Annotated[
         bool, typer.Option("--slide", help="Forget the oldest text when the context is full.")
     ] = False,
+    top_alternatives: Annotated[
+        int, typer.Option(min=0, help="With --json: the most probable tokens in each place.")
+    ] = 0,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object per sample, with ids and log-probs.")
     ] = False,
@@ -54,7 +73,7 @@ def generate_command(
     goes to standard error.
     """
     from stemma import hub
-    from stemma.inference import SamplingConfig, sample_seeds, stream
+    from stemma.inference import SamplingConfig, parse_bias, sample_seeds, stream
 
     if greedy and temperature:
         raise typer.BadParameter("it is temperature 0: give one of the two", param_hint="--greedy")
@@ -63,12 +82,17 @@ def generate_command(
         "top_k": top_k,
         "top_p": top_p,
         "min_p": min_p,
+        "typical_p": typical_p,
         "repetition_penalty": repetition_penalty,
+        "frequency_penalty": frequency_penalty,
+        "presence_penalty": presence_penalty,
         "seed": seed,
     }
     sampling = SamplingConfig.parse(rules, source="sampling")
     text = _standard_input() if prompt == "-" else prompt
     loaded, tokenizer = hub.load(model)
+    if logit_bias:
+        sampling = sampling.replace(logit_bias=parse_bias(tokenizer, logit_bias))
     for number, sample_seed in enumerate(sample_seeds(sampling.seed, samples), start=1):
         pieces = stream(
             loaded,
@@ -77,6 +101,7 @@ def generate_command(
             max_new_tokens=max_new_tokens,
             sampling=sampling.replace(seed=sample_seed),
             stop=stop or (),
+            top_alternatives=top_alternatives,
             overflow="slide" if slide else "error",
         )
         if as_json:
@@ -131,4 +156,7 @@ def _show_json(pieces: Generator[str, None, Generation]) -> None:
 
     from stemma.inference import collect
 
-    typer.echo(json.dumps(asdict(collect(pieces)), ensure_ascii=False))
+    values = asdict(collect(pieces))
+    if not values["top_alternatives"]:
+        del values["top_alternatives"]
+    typer.echo(json.dumps(values, ensure_ascii=False))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from stemma import hub
 from stemma.errors import ModelError
 from stemma.inference.decode import Overflow
-from stemma.inference.sampling import SamplingConfig
-from stemma.inference.text import Generation, collect, stream
+from stemma.inference.generation import Generation
+from stemma.inference.sampling_config import SamplingConfig
+from stemma.inference.text import collect, stream
 
 if TYPE_CHECKING:
     from stemma.models import LanguageModel
@@ -26,7 +27,11 @@ class SamplingRules(TypedDict, total=False):
     top_k: int | None
     top_p: float | None
     min_p: float | None
+    typical_p: float | None
     repetition_penalty: float
+    frequency_penalty: float
+    presence_penalty: float
+    logit_bias: Mapping[int, float] | None
     seed: int | None
 
 
@@ -37,6 +42,7 @@ def generate(
     max_new_tokens: int = 200,
     sampling: SamplingConfig | None = None,
     stop: str | Iterable[str] = (),
+    top_alternatives: int = 0,
     overflow: Overflow = "error",
     **rules: Unpack[SamplingRules],
 ) -> Generation:
@@ -48,6 +54,7 @@ def generate(
         max_new_tokens: the most tokens to add.
         sampling: how each is chosen; the model's own distribution by default.
         stop: one string or several, which end the text.
+        top_alternatives: how many of the most probable ids to report for each place.
         overflow: ``"slide"`` goes on when the context is full.
         rules: fields of `SamplingConfig` by name, laid over ``sampling``.
 
@@ -62,6 +69,7 @@ def generate(
         max_new_tokens=max_new_tokens,
         sampling=sampling,
         stop=stop,
+        top_alternatives=top_alternatives,
         overflow=overflow,
         **rules,
     )[0]
@@ -75,6 +83,7 @@ def generate_samples(
     max_new_tokens: int = 200,
     sampling: SamplingConfig | None = None,
     stop: str | Iterable[str] = (),
+    top_alternatives: int = 0,
     overflow: Overflow = "error",
     **rules: Unpack[SamplingRules],
 ) -> list[Generation]:
@@ -96,6 +105,7 @@ def generate_samples(
                 max_new_tokens=max_new_tokens,
                 sampling=sampling.replace(seed=seed),
                 stop=stops,
+                top_alternatives=top_alternatives,
                 overflow=overflow,
             )
         )

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stemma.errors import ModelError
-from stemma.inference.sampling import SamplingConfig, sample
+from stemma.inference.sampling import sample
+from stemma.inference.sampling_config import SamplingConfig
 
 if TYPE_CHECKING:
     from stemma.models import LanguageModel
@@ -108,36 +109,43 @@ def window_start(length: int, context_length: int | None) -> int:
 
 
 class NextLogits:
-    """Logits after a text that grows from call to call.
+    """Logits after a text; what it shares with the text of the last call is not computed again.
 
     Args:
         model: any language model.
         cached: keep keys and values between calls if the model can.
-        longest: the most ids that the text will have; the cache need not hold more.
+        longest: the most ids that a text will have; the cache need not hold more.
     """
 
     def __init__(
         self, model: LanguageModel, *, cached: bool = True, longest: int | None = None
     ) -> None:
         self._model = model
-        self._start = 0
+        self._fed: Tensor | None = None
         self._cached_model = model if cached and isinstance(model, CachedModel) else None
         if self._cached_model is not None:
             bounds = [n for n in (model.context_length, longest) if n is not None]
             self._cache = self._cached_model.new_cache(1, capacity=min(bounds, default=None))
 
     def __call__(self, ids: Int[Tensor, "1 seq"]) -> Float[Tensor, "1 vocab"]:
-        """Logits after ``ids``: the text of the last call and at least one id more."""
-        start = window_start(ids.shape[1], self._model.context_length)
+        """Logits after ``ids``, or after the window of them that the context holds."""
+        window = ids[:, window_start(ids.shape[1], self._model.context_length) :]
         if self._cached_model is None:
-            return predict(self._model, ids[:, start:])
-        if start != self._start:
-            self._cache.truncate(0)
-            self._start = start
-        new = ids[:, start + self._cache.length :]
+            return predict(self._model, window)
+        self._cache.truncate(self._n_shared(window))
+        new = window[:, self._cache.length :]
+        self._fed = window
         if new.shape[1] == 1:
             return decode_one(self._cached_model, new, self._cache)
         return prefill(self._cached_model, new, self._cache)
+
+    def _n_shared(self, window: Int[Tensor, "1 seq"]) -> int:
+        """How many positions of the cache are those of ``window``; its last is always fed anew."""
+        if self._fed is None:
+            return 0
+        n = min(self._cache.length, self._fed.shape[1], window.shape[1] - 1)
+        different = (self._fed[0, :n] != window[0, :n]).nonzero()
+        return int(different[0]) if len(different) else n
 
 
 def generate_ids(
@@ -151,6 +159,7 @@ def generate_ids(
     cached: bool = True,
     on_token: OnToken | None = None,
     n_ids: int | None = None,
+    kept: NextLogits | None = None,
 ) -> Generator[int, None, None]:
     """Continue a prompt, one id at a time.
 
@@ -167,6 +176,7 @@ def generate_ids(
         cached: False recomputes the window for every id: slower, and the same function.
         on_token: called with each id and its logits ``[vocab]``.
         n_ids: ids from here on are padding of the model's vocabulary and never chosen.
+        kept: of an earlier text of the same model: what both begin with is not computed again.
 
     Raises:
         ModelError: if the prompt is empty, holds an id outside the vocabulary or is longer than the
@@ -192,6 +202,7 @@ def generate_ids(
         cached=cached,
         on_token=on_token,
         n_ids=n_ids,
+        kept=kept,
     )
 
 
@@ -228,16 +239,18 @@ def _decode(
     cached: bool,
     on_token: OnToken | None,
     n_ids: int,
+    kept: NextLogits | None,
 ) -> Generator[int, None, None]:
     seed = secrets.randbits(32) if sampling.seed is None else sampling.seed
     generator = torch.Generator().manual_seed(seed)
     n_prompt = ids.shape[1]
-    next_logits = NextLogits(model, cached=cached, longest=n_prompt + max_new_tokens)
+    next_logits = kept or NextLogits(model, cached=cached, longest=n_prompt + max_new_tokens)
     text = torch.cat([ids, ids.new_empty(1, min(max_new_tokens, _FIRST_CAPACITY))], dim=1)
     with evaluating(model):
         for length in range(n_prompt, n_prompt + max_new_tokens):
             logits = next_logits(text[:, :length])[:, :n_ids]
-            chosen = int(sample(logits, sampling, generator, seen=text[:, :length]))
+            seen = text[:, :length]
+            chosen = int(sample(logits, sampling, generator, seen=seen, n_prompt=n_prompt))
             if on_token is not None:
                 on_token(chosen, logits[0])
             yield chosen

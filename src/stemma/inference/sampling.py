@@ -1,196 +1,39 @@
-"""Logits -> one id: pure functions that reshape a distribution, and one that draws from it.
+"""Logits -> one id: the rules in one order, and one function that draws.
 
-Every rule takes logits ``[batch, vocab]`` and returns logits ``[batch, vocab]``, with ``-inf`` for
-what it excludes; the highest logit always stays, so none of them can exclude everything.
-`apply_rules` composes them in one stated order:
+`apply_rules` composes the rules of `stemma.inference.rules` in one stated order:
 
-    repetition penalty -> temperature -> top-k -> top-p -> min-p
+    repetition penalty -> frequency and presence penalties -> bias -> temperature
+    -> top-k -> top-p -> min-p -> typical
 
-The order is part of the definition. The penalty acts on the sign of the model's own logits, so it
-comes first. Temperature comes before truncation, because top-p and min-p look at probabilities: at
-temperature 2 the nucleus of mass 0.9 is larger than at 1, and cutting first would hand a set chosen
-at temperature 1 to a distribution that is no longer that one. (Top-k commutes with temperature.)
-Each truncation sees the distribution that the one before it left, renormalised.
+The order is part of the definition. The repetition penalty acts on the sign of the model's own
+logits, so it comes first. Temperature comes before truncation, because top-p and min-p look at
+probabilities: at temperature 2 the nucleus of mass 0.9 is larger than at 1, and cutting first would
+hand a set chosen at temperature 1 to a distribution that is no longer that one. (Top-k commutes
+with temperature.) Each truncation sees the distribution that the one before it left, renormalised;
+all but typical keep the most probable id.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from stemma.config import Config
 from stemma.errors import ModelError
-
-# Below this, float32 logits that differ at all differ by more than exp can represent.
-_COLDEST = 1e-6
-_FIRST_CANDIDATES = 256
-
-
-def _temperature(value: float) -> float:
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(
-            "a temperature is a number from 0 up; 0 is greedy, 1 leaves the model as it is"
-        )
-    return value
-
-
-def _top_k(value: int) -> int:
-    if value < 1:
-        raise ValueError("top-k keeps at least 1 id; leave it out to keep them all")
-    return value
-
-
-def _top_p(value: float) -> float:
-    if not 0 < value <= 1:
-        raise ValueError("top-p is a probability mass in (0, 1]; 1 keeps every id")
-    return value
-
-
-def _min_p(value: float) -> float:
-    if not 0 < value <= 1:
-        raise ValueError(
-            "min-p is a fraction in (0, 1] of the highest probability; leave it out to keep all"
-        )
-    return value
-
-
-def _penalty(value: float) -> float:
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError("a repetition penalty is a number above 0; 1 is none, 1.2 is usual")
-    return value
-
-
-class SamplingConfig(Config):
-    """How the next id is chosen from the logits; the default is the model's own distribution."""
-
-    temperature: Annotated[float, AfterValidator(_temperature)] = Field(
-        default=1.0, description="divides the logits; 0 takes the most probable id"
-    )
-    top_k: Annotated[int, AfterValidator(_top_k)] | None = Field(
-        default=None, description="keep the k most probable ids"
-    )
-    top_p: Annotated[float, AfterValidator(_top_p)] | None = Field(
-        default=None, description="keep the fewest ids that hold this much probability"
-    )
-    min_p: Annotated[float, AfterValidator(_min_p)] | None = Field(
-        default=None, description="keep ids with at least this fraction of the highest probability"
-    )
-    repetition_penalty: Annotated[float, AfterValidator(_penalty)] = Field(
-        default=1.0, description="makes ids already in the text less probable"
-    )
-    seed: int | None = Field(
-        default=None,
-        ge=0,
-        lt=2**63,
-        description="of the draws; None takes a fresh one, and reports it",
-    )
-
-    @property
-    def greedy(self) -> bool:
-        """Whether the most probable id is taken, without any draw (temperature 0)."""
-        return self.temperature < _COLDEST
-
-
-STYLES: dict[str, SamplingConfig] = {
-    "greedy": SamplingConfig(temperature=0.0),
-    "temperature 0.8": SamplingConfig(temperature=0.8),
-    "top-k 40": SamplingConfig(top_k=40),
-    "top-p 0.9": SamplingConfig(top_p=0.9),
-    "min-p 0.1": SamplingConfig(min_p=0.1),
-}
-"""The five classical ways of choosing, to be shown side by side."""
-
-
-def apply_temperature(
-    logits: Float[Tensor, "batch vocab"], temperature: float
-) -> Float[Tensor, "batch vocab"]:
-    """Sharpen (below 1) or flatten (above 1) the distribution: ``(l - max l) / T``.
-
-    The maximum is taken off first, which leaves the distribution as it is and keeps a small
-    ``T`` from overflowing.
-
-    Source: Ackley et al. 1985, "A learning algorithm for Boltzmann machines".
-    """
-    _temperature_above_zero(temperature)
-    return (logits - logits.amax(dim=-1, keepdim=True)) / temperature
-
-
-def _temperature_above_zero(temperature: float) -> None:
-    if not temperature >= _COLDEST:
-        raise ModelError(
-            f"temperature {temperature} cannot divide logits",
-            cure="Use a temperature above 0, or take the argmax: that is temperature 0.",
-        )
-
-
-def keep_top_k(logits: Float[Tensor, "batch vocab"], k: int) -> Float[Tensor, "batch vocab"]:
-    """Keep the ``k`` highest logits, and whatever ties with the last of them.
-
-    Keeping ties makes it a rule about values alone: renaming the ids changes nothing.
-
-    Source: Fan et al. 2018, arXiv:1805.04833, section 5.
-    """
-    if k >= logits.shape[-1]:
-        return logits
-    threshold = logits.topk(k, dim=-1).values[..., -1:]
-    return logits.masked_fill(logits < threshold, -math.inf)
-
-
-def keep_top_p(logits: Float[Tensor, "batch vocab"], p: float) -> Float[Tensor, "batch vocab"]:
-    """Keep the nucleus: the fewest ids whose probability is at least ``p`` in all.
-
-    Sorted by probability, id ``i`` stays while the mass *before* it is below ``p``, so the id that
-    crosses ``p`` belongs to the nucleus and at least one always stays. Among equals at the edge,
-    only as many stay as are needed.
-
-    A nucleus is small as a rule, so a few hundred candidates are sorted first, and more of the
-    vocabulary only if they do not hold ``p``; the result is that of sorting everything.
-
-    Source: Holtzman et al. 2020, arXiv:1904.09751, section 3.1.
-    """
-    vocab_size = logits.shape[-1]
-    if p >= 1:
-        return logits
-    log_normaliser = logits.logsumexp(dim=-1, keepdim=True)
-    n_candidates = min(_FIRST_CANDIDATES, vocab_size)
-    while True:
-        values, ids = logits.topk(n_candidates, dim=-1)
-        probabilities = (values - log_normaliser).exp()
-        mass_before = probabilities.cumsum(dim=-1) - probabilities
-        inside = mass_before < p
-        if n_candidates == vocab_size or not bool(inside[..., -1].any()):
-            break
-        n_candidates = min(16 * n_candidates, vocab_size)
-    kept = values.masked_fill(~inside, -math.inf)
-    return torch.full_like(logits, -math.inf).scatter(-1, ids, kept)
-
-
-def keep_min_p(logits: Float[Tensor, "batch vocab"], p_base: float) -> Float[Tensor, "batch vocab"]:
-    """Keep ids at least ``p_base`` times as probable as the best: ``l >= max l + log p_base``.
-
-    Source: Nguyen et al. 2024, arXiv:2407.01082, section 3.
-    """
-    threshold = logits.amax(dim=-1, keepdim=True) + math.log(p_base)
-    return logits.masked_fill(logits < threshold, -math.inf)
-
-
-def penalise_repetition(
-    logits: Float[Tensor, "batch vocab"], seen: Int[Tensor, "batch seq"], penalty: float
-) -> Float[Tensor, "batch vocab"]:
-    """Make ids that were seen less probable: ``l / penalty`` if ``l > 0``, else ``l * penalty``.
-
-    The paper divides every logit, which makes a *negative* one more probable; multiplying those,
-    as later implementations do, is what the paper intends. Seeing an id twice counts once.
-
-    Source: Keskar et al. 2019 (CTRL), arXiv:1909.05858, section 4.1.
-    """
-    old = logits.gather(-1, seen)
-    return logits.scatter(-1, seen, torch.where(old > 0, old / penalty, old * penalty))
+from stemma.inference.rules import (
+    add_bias,
+    apply_temperature,
+    keep_min_p,
+    keep_top_k,
+    keep_top_p,
+    keep_typical,
+    penalise_frequency,
+    penalise_repetition,
+)
+from stemma.inference.sampling_config import SamplingConfig
 
 
 def apply_rules(
@@ -198,13 +41,23 @@ def apply_rules(
     config: SamplingConfig,
     *,
     seen: Int[Tensor, "batch seq"] | None = None,
+    n_prompt: int = 0,
 ) -> Float[Tensor, "batch vocab"]:
     """Logits of the distribution that `sample` draws from, by all rules in this module's order.
 
-    Under greedy choice only the repetition penalty counts: the rest keeps the maximum anyway.
+    Under greedy choice only penalties and bias count: of the rest, all but typical keep the
+    maximum anyway, and typical makes no sense there.
+
+    Args:
+        logits: unnormalised log-probabilities.
+        config: the rules.
+        seen: ids already in each text, for the penalties.
+        n_prompt: how many of them are the prompt, which frequency and presence do not count.
     """
-    if config.repetition_penalty != 1 and seen is not None and seen.shape[-1] > 0:
-        logits = penalise_repetition(logits, seen, config.repetition_penalty)
+    if seen is not None:
+        logits = _penalised(logits, config, seen, seen[..., n_prompt:])
+    if config.logit_bias:
+        logits = add_bias(logits, config.logit_bias)
     if config.greedy:
         return logits
     if config.temperature != 1:
@@ -215,7 +68,41 @@ def apply_rules(
         logits = keep_top_p(logits, config.top_p)
     if config.min_p is not None:
         logits = keep_min_p(logits, config.min_p)
+    if config.typical_p is not None:
+        logits = keep_typical(logits, config.typical_p)
     return logits
+
+
+def _penalised(logits: Tensor, config: SamplingConfig, seen: Tensor, generated: Tensor) -> Tensor:
+    if config.repetition_penalty != 1 and seen.shape[-1] > 0:
+        logits = penalise_repetition(logits, seen, config.repetition_penalty)
+    if (config.frequency_penalty or config.presence_penalty) and generated.shape[-1] > 0:
+        logits = penalise_frequency(
+            logits,
+            generated,
+            frequency=config.frequency_penalty,
+            presence=config.presence_penalty,
+        )
+    return logits
+
+
+def distribution(
+    logits: Float[Tensor, "batch vocab"],
+    config: SamplingConfig,
+    *,
+    seen: Int[Tensor, "batch seq"] | None = None,
+    n_prompt: int = 0,
+) -> Float[Tensor, "batch vocab"]:
+    """Probabilities by which `sample` chooses; one id has all of it under greedy choice.
+
+    Args and errors are those of `sample`.
+    """
+    _check(logits)
+    logits = apply_rules(logits.float(), config, seen=seen, n_prompt=n_prompt)
+    if config.greedy:
+        best = logits.argmax(dim=-1, keepdim=True)
+        return torch.zeros_like(logits).scatter(-1, best, 1.0)
+    return logits.softmax(dim=-1)
 
 
 def draw(logits: Float[Tensor, "batch vocab"], generator: torch.Generator) -> Int[Tensor, " batch"]:
@@ -241,6 +128,7 @@ def sample(
     generator: torch.Generator,
     *,
     seen: Int[Tensor, "batch seq"] | None = None,
+    n_prompt: int = 0,
 ) -> Int[Tensor, " batch"]:
     """Choose the next id of every row.
 
@@ -248,13 +136,14 @@ def sample(
         logits: unnormalised log-probabilities; ``-inf`` excludes an id.
         config: the rules.
         generator: source of the draws (greedy choice draws nothing).
-        seen: ids already in each text, for the repetition penalty.
+        seen: ids already in each text, for the penalties.
+        n_prompt: how many of them are the prompt.
 
     Raises:
         ModelError: if a row holds NaN or +inf, or excludes every id.
     """
     _check(logits)
-    logits = apply_rules(logits.float(), config, seen=seen)
+    logits = apply_rules(logits.float(), config, seen=seen, n_prompt=n_prompt)
     return logits.argmax(dim=-1) if config.greedy else draw(logits, generator)
 
 

@@ -3,46 +3,18 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from stemma.errors import ModelError
 from stemma.inference.decode import Overflow, generate_ids
-from stemma.inference.sampling import SamplingConfig
-from stemma.inference.stopping import StopStrings
-from stemma.tokenizers import StreamDecoder, Tokenizer
+from stemma.inference.generation import Generation, Report, Writer
+from stemma.inference.sampling_config import SamplingConfig
+from stemma.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
     from stemma.models import LanguageModel
-
-FinishReason = Literal["stop", "end_of_text", "length", "context"]
-"""A stop string, the end-of-text token, ``max_new_tokens``, or a context that is full."""
-
-
-@dataclass(frozen=True)
-class Generation:
-    """A continuation.
-
-    Attributes:
-        prompt: the text that was continued.
-        text: what follows it, without the stop string and the end-of-text token.
-        ids: every id that was chosen, the one that ended the text included.
-        log_probs: of each of ``ids`` under the model itself (no sampling rule), in nats.
-        finish_reason: why it ended.
-        seed: gives this text again; greedy choice does not use it.
-    """
-
-    prompt: str
-    text: str
-    ids: tuple[int, ...]
-    log_probs: tuple[float, ...]
-    finish_reason: FinishReason
-    seed: int
 
 
 def stream(
@@ -53,8 +25,11 @@ def stream(
     max_new_tokens: int = 200,
     sampling: SamplingConfig | None = None,
     stop: Iterable[str] = (),
+    stop_ids: Collection[int] | None = None,
+    top_alternatives: int = 0,
     overflow: Overflow = "error",
     cached: bool = True,
+    decode: Callable[..., Generator[int, None, None]] = generate_ids,
 ) -> Generator[str, None, Generation]:
     """Continue a prompt, yielding text as it comes, and return the whole `Generation`.
 
@@ -69,87 +44,47 @@ def stream(
         max_new_tokens: the most tokens to add.
         sampling: how each is chosen; without a seed a fresh one is taken.
         stop: strings that end the text.
+        stop_ids: ids that end the text and are not shown; by default the end-of-text token.
+        top_alternatives: how many of the most probable ids to report for each place.
         overflow: see `generate_ids`.
         cached: see `generate_ids`.
+        decode: what chooses the ids, called as `generate_ids` is.
 
     Raises:
         ModelError: see `generate_ids`; and if the tokenizer has more ids than the model.
         ConfigError: if a stop string is empty.
     """
-    if tokenizer.vocab_size > model.vocab_size:
-        raise ModelError(
-            f"the tokenizer has {tokenizer.vocab_size:,} ids, the model {model.vocab_size:,}",
-            cure="Use the tokenizer that the model was trained with.",
-        )
-    sampling = sampling or SamplingConfig()
-    seed = secrets.randbits(32) if sampling.seed is None else sampling.seed
-    end_of_text = tokenizer.end_of_text
-    log_probs: list[Tensor] = []
-    prompt_ids = _prompt_ids(tokenizer, prompt)
-    ids = generate_ids(
+    check_tokenizer(tokenizer, model)
+    sampling = with_seed(sampling or SamplingConfig())
+    ends = end_ids(tokenizer) if stop_ids is None else frozenset(stop_ids)
+    report = Report(tokenizer, top_alternatives)
+    prompt_ids = ids_of_prompt(tokenizer, prompt)
+    ids = decode(
         model,
         prompt_ids,
         max_new_tokens=max_new_tokens,
-        sampling=sampling.replace(seed=seed),
-        stop_ids=() if end_of_text is None else (end_of_text,),
+        sampling=sampling,
+        stop_ids=ends,
         overflow=overflow,
         cached=cached,
-        on_token=lambda id_, logits: log_probs.append(logits[id_] - logits.logsumexp(-1)),
+        on_token=report.note,
         n_ids=tokenizer.vocab_size,
     )
-    stopping = StopStrings(stop)
-    decoder = StreamDecoder(tokenizer)
-    if len(prompt) > 0:
-        # The first piece goes on from the prompt: a word tokenizer puts a space between.
-        for id_ in prompt_ids:
-            decoder.push(id_)
+    writer = Writer(tokenizer, prompt_ids if len(prompt) > 0 else (), stop=stop, end_ids=ends)
 
     def pieces() -> Generator[str, None, Generation]:
-        chosen, text = yield from _spell(ids, decoder, stopping, end_of_text)
-        return Generation(
-            prompt=prompt if isinstance(prompt, str) else tokenizer.decode(prompt),
-            text=text,
-            ids=tuple(chosen),
-            log_probs=tuple(torch.stack(log_probs).tolist()) if log_probs else (),
-            finish_reason=_reason(chosen, stopping, end_of_text, max_new_tokens),
-            seed=seed,
-        )
+        with closing(ids):
+            for id_ in ids:
+                if piece := writer.push(id_):
+                    yield piece
+                if writer.ended:
+                    break
+        if rest := writer.finish():
+            yield rest
+        shown = prompt if isinstance(prompt, str) else tokenizer.decode(prompt)
+        return report.generation(shown, writer, writer.reason(max_new_tokens), sampling)
 
     return pieces()
-
-
-def _spell(
-    ids: Generator[int, None, None],
-    decoder: StreamDecoder,
-    stopping: StopStrings,
-    end_of_text: int | None,
-) -> Generator[str, None, tuple[list[int], str]]:
-    """Yield the text of ids as they come, up to a stop string; return the ids and the text."""
-    chosen: list[int] = []
-    text = ""
-    with closing(ids):
-        for id_ in ids:
-            chosen.append(id_)
-            piece = "" if id_ == end_of_text else stopping.push(decoder.push(id_))
-            text += piece
-            if piece:
-                yield piece
-            if stopping.found is not None:
-                break
-    if rest := stopping.push(decoder.finish()) + stopping.finish():
-        text += rest
-        yield rest
-    return chosen, text
-
-
-def _reason(
-    chosen: Sequence[int], stopping: StopStrings, end_of_text: int | None, max_new_tokens: int
-) -> FinishReason:
-    if stopping.found is not None:
-        return "stop"
-    if chosen and chosen[-1] == end_of_text:
-        return "end_of_text"
-    return "length" if len(chosen) == max_new_tokens else "context"
 
 
 def collect(
@@ -166,7 +101,27 @@ def collect(
             show(piece)
 
 
-def _prompt_ids(tokenizer: Tokenizer, prompt: str | Sequence[int]) -> Sequence[int]:
+def with_seed(sampling: SamplingConfig) -> SamplingConfig:
+    """The same with a seed: a fresh one if it has none."""
+    return sampling if sampling.seed is not None else sampling.replace(seed=secrets.randbits(32))
+
+
+def end_ids(tokenizer: Tokenizer) -> frozenset[int]:
+    """What ends a text by itself: the end-of-text token, if there is one."""
+    return frozenset(() if tokenizer.end_of_text is None else (tokenizer.end_of_text,))
+
+
+def check_tokenizer(tokenizer: Tokenizer, model: LanguageModel) -> None:
+    """Refuse a tokenizer that has more ids than the model."""
+    if tokenizer.vocab_size > model.vocab_size:
+        raise ModelError(
+            f"the tokenizer has {tokenizer.vocab_size:,} ids, the model {model.vocab_size:,}",
+            cure="Use the tokenizer that the model was trained with.",
+        )
+
+
+def ids_of_prompt(tokenizer: Tokenizer, prompt: str | Sequence[int]) -> Sequence[int]:
+    """Ids of a text, or ids as they are; of nothing, the token that begins a document."""
     ids = tokenizer.encode(prompt).tolist() if isinstance(prompt, str) else prompt
     if len(ids) == 0:
         if tokenizer.end_of_text is None:

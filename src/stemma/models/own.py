@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stemma.models.config_json import ConfigJson
-from stemma.models.family import HEAD, Family, Weight, shapes_of
+from stemma.models.family import HEAD, Family, shapes_of
+from stemma.models.rows import Weight
 from stemma.models.transformer_config import TransformerConfig
 
 KEY = "transformer"
