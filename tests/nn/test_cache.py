@@ -87,3 +87,15 @@ def test_errors() -> None:
     with pytest.raises(ModelError, match="the cache has 2 rows, the ids 5"):
         cache.append(0, numbered(3, 1, rows=5), numbered(3, 1, rows=5))
     assert cache.length == 3
+
+
+def test_rows_are_reordered_repeated_and_left_out() -> None:
+    cache = make()
+    keys = torch.arange(2.0).view(2, 1, 1, 1).expand(2, 3, 1, 4)
+    for layer in range(2):
+        cache.append(layer, keys, keys)
+    cache.advance(1)
+    cache.select([1, 0, 1])
+    assert (cache.batch_size, cache.length, cache.capacity) == (3, 1, 6)
+    seen, _ = cache.append(0, torch.zeros(3, 3, 1, 4), torch.zeros(3, 3, 1, 4))
+    assert seen[:, 0, :, 0].tolist() == [[1, 0], [0, 0], [1, 0]]

@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
+import transformers
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
-    Cache,
     DynamicCache,
     GenerationMixin,
     PreTrainedConfig,
@@ -26,6 +26,7 @@ from transformers.modeling_outputs import BaseModelOutput, CausalLMOutputWithPas
 from stemma.errors import ModelError
 from stemma.models import Transformer, TransformerConfig
 from stemma.models.own import FAMILY, KEY
+from stemma.nn import Cache
 
 _FAR = 2**30
 
@@ -106,7 +107,7 @@ class StemmaForCausalLM(_StemmaPreTrained, GenerationMixin):  # type: ignore[mis
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         *,
-        past_key_values: Cache | None = None,
+        past_key_values: transformers.Cache | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
@@ -131,7 +132,7 @@ class StemmaForCausalLM(_StemmaPreTrained, GenerationMixin):  # type: ignore[mis
             documents = None if text is None else text.long()
             hidden = self.model.hidden_states(input_ids, document_ids=documents)
         else:
-            cache: Any = _BorrowedCache(past_key_values, text, input_ids.device)
+            cache = _BorrowedCache(past_key_values, text, input_ids.device)
             hidden = self.model.hidden_states(input_ids, cache=cache)
         if isinstance(logits_to_keep, int):
             kept = hidden[:, -logits_to_keep:] if logits_to_keep else hidden
@@ -144,53 +145,52 @@ class StemmaForCausalLM(_StemmaPreTrained, GenerationMixin):  # type: ignore[mis
         return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past_key_values)
 
 
-class _BorrowedCache:
-    """A cache of theirs in the words of `KVCache`.
+class _BorrowedCache(Cache):
+    """A cache of theirs in the words of ours.
 
     Args:
-        cache: holds the keys and values.
+        theirs: holds the keys and values.
         text: ``[batch, seq]``, 0 where a position, old or new, is padding; None: nowhere.
         device: of the ids.
     """
 
-    def __init__(self, cache: Cache, text: Tensor | None, device: torch.device) -> None:
-        self._cache = cache
+    def __init__(
+        self, theirs: transformers.Cache, text: Tensor | None, device: torch.device
+    ) -> None:
+        self._theirs = theirs
         self._device = device
-        self.length = int(cache.get_seq_length())
         self._places: Tensor | None = None
         if text is not None:
             places = text.long().cumsum(-1) - 1
             self._places = places.masked_fill(text == 0, _FAR)
 
+    @property
+    def length(self) -> int:
+        """Number of positions it holds, padding included."""
+        return int(self._theirs.get_seq_length())
+
+    def end(self, n: int) -> int:
+        """The same once ``n`` more are in."""
+        return self.length + n
+
     def positions(self, n: int) -> Tensor:
         """Where the new ids stand."""
         if self._places is None:
-            return torch.arange(self.length, self.length + n, device=self._device)
+            return torch.arange(self.length, self.end(n), device=self._device)
         new = self._places[:, -n:]
         return new.masked_fill(new == _FAR, 0)
 
-    def key_positions(self, n: int) -> Tensor:
+    def key_positions(self, n: int, device: torch.device) -> Tensor:
         """Where all stand; padding is later than anything, so that nothing sees it."""
-        if self._places is None:
-            return torch.arange(self.length + n, device=self._device)
-        return self._places
+        return super().key_positions(n, device) if self._places is None else self._places
 
-    def layer(self, index: int) -> _BorrowedLayer:
-        """The part of one layer."""
-        return _BorrowedLayer(self._cache, index)
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Hand them on, and get all."""
+        found: tuple[Tensor, Tensor] = self._theirs.update(keys, values, layer)
+        return found
 
     def advance(self, n: int) -> None:
         """Nothing to do: theirs counts by itself."""
-
-
-class _BorrowedLayer:
-    def __init__(self, cache: Cache, index: int) -> None:
-        self._cache = cache
-        self._index = index
-
-    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        found: tuple[Tensor, Tensor] = self._cache.update(keys, values, self._index)
-        return found
 
 
 AutoConfig.register(FAMILY.model_type, StemmaConfig, exist_ok=True)

@@ -15,7 +15,16 @@ from stemma.errors import ModelError
 from stemma.models.initialization import initialize
 from stemma.models.layer_kind import LayerKind
 from stemma.models.transformer_config import TransformerConfig
-from stemma.nn import Block, Embedding, KVCache, MixtureOfExperts
+from stemma.nn import (
+    Block,
+    BlockPool,
+    Cache,
+    CacheLayout,
+    Embedding,
+    KVCache,
+    MixtureOfExperts,
+    RaggedCache,
+)
 from stemma.nn.sight import Sight
 
 
@@ -63,7 +72,7 @@ class Transformer(nn.Module):
         *,
         document_ids: Int[Tensor, "batch seq"] | None = None,
         segment_ids: Int[Tensor, "batch seq"] | None = None,
-        cache: KVCache | None = None,
+        cache: Cache | None = None,
     ) -> Float[Tensor, "batch seq vocab"]:
         """Logits of the id after each position; the arguments are those of `hidden_states`."""
         hidden = self.hidden_states(
@@ -78,7 +87,7 @@ class Transformer(nn.Module):
         *,
         document_ids: Int[Tensor, "batch seq"] | None = None,
         segment_ids: Int[Tensor, "batch seq"] | None = None,
-        cache: KVCache | None = None,
+        cache: Cache | None = None,
     ) -> Float[Tensor, "batch seq d_model"]:
         """What the head reads: the output of the last block, normed.
 
@@ -127,16 +136,16 @@ class Transformer(nn.Module):
         ids: Tensor,
         document_ids: Tensor | None,
         segment_ids: Tensor | None,
-        cache: KVCache | None,
+        cache: Cache | None,
     ) -> tuple[Tensor, list[Sight]]:
         """Check and embed the ids; what each layer sees."""
-        n_new = ids.shape[1]
-        self._check(ids, 0 if cache is None else cache.length)
+        n = ids.shape[1]
+        self._check(ids, n if cache is None else cache.end(n))
         same = None
         if cache is None:
-            keys = positions = torch.arange(n_new, device=ids.device)
+            keys = positions = torch.arange(n, device=ids.device)
         else:
-            keys, positions = cache.key_positions(n_new), cache.positions(n_new)
+            keys, positions = cache.key_positions(n, ids.device), cache.positions(n)
         if document_ids is not None:
             same = document_ids.unsqueeze(-1) == document_ids.unsqueeze(-2)
             keys = positions = _positions_in_documents(document_ids)
@@ -148,8 +157,7 @@ class Transformer(nn.Module):
         holds = self.config.local.holds
         return x, [local if holds(i) else whole for i in range(len(self.blocks))]
 
-    def _check(self, ids: Tensor, past: int) -> None:
-        length = past + ids.shape[1]
+    def _check(self, ids: Tensor, length: int) -> None:
         if length > self.context_length:
             raise ModelError(
                 f"{length} positions, and the model's context holds {self.context_length}",
@@ -186,6 +194,28 @@ class Transformer(nn.Module):
             capacity: the most positions; ``context_length`` by default.
             dtype: of keys and values; by default that of the model, or of autocast where it is on.
         """
+        layout = self.cache_layout(dtype)
+        return KVCache(
+            layout.n_layers,
+            batch_size,
+            layout.n_kv_heads,
+            self.context_length if capacity is None else capacity,
+            layout.d_head,
+            dtype=layout.dtype,
+            device=layout.device,
+        )
+
+    def new_ragged_cache(self, batch_size: int, *, capacity: int | None = None) -> RaggedCache:
+        """An empty cache for rows that have lengths of their own, of ``capacity`` at most."""
+        longest = self.context_length if capacity is None else capacity
+        return RaggedCache(self.cache_layout(), batch_size, longest)
+
+    def new_block_pool(self, n_blocks: int, *, block_size: int = 16) -> BlockPool:
+        """Memory for the keys and values of many texts."""
+        return BlockPool(self.cache_layout(), n_blocks, block_size)
+
+    def cache_layout(self, dtype: torch.dtype | None = None) -> CacheLayout:
+        """Sizes and precision of this model's caches; ``dtype`` as in `new_cache`."""
         if not self.config.causal:
             raise ModelError(
                 "this model sees the whole text at once, and cannot continue one",
@@ -197,14 +227,12 @@ class Transformer(nn.Module):
             autocast = torch.is_autocast_enabled(kind)
             dtype = torch.get_autocast_dtype(kind) if autocast else weight.dtype
         attention = self.config.attention
-        return KVCache(
+        return CacheLayout(
             self.config.n_layers,
-            batch_size,
             attention.n_kv_heads or attention.n_heads,
-            self.context_length if capacity is None else capacity,
             attention.head_size(self.config.d_model),
-            dtype=dtype,
-            device=weight.device,
+            dtype,
+            weight.device,
         )
 
     def n_parameters(self, *, embeddings: bool = True, active: bool = False) -> int:

@@ -4,7 +4,7 @@ from stemma.nn.activation import ACTIVATIONS, Activation, ActivationName
 from stemma.nn.attend import Scoring, attend, attend_explicitly
 from stemma.nn.attention import AttentionConfig, MultiHeadAttention
 from stemma.nn.block import Block, Placement
-from stemma.nn.cache import KVCache
+from stemma.nn.cache import Cache, CacheLayout, KVCache
 from stemma.nn.embedding import Embedding
 from stemma.nn.feedforward import MLP, FeedForwardConfig, GatedMLP, GatedMLPConfig, MLPConfig
 from stemma.nn.head import (
@@ -19,6 +19,7 @@ from stemma.nn.head import (
 )
 from stemma.nn.moe import MixtureOfExperts, MoEConfig
 from stemma.nn.norm import LayerNorm, LayerNormConfig, NormConfig, RMSNorm, RMSNormConfig
+from stemma.nn.paged_cache import BlockPool, PagedCache
 from stemma.nn.position import (
     AlibiConfig,
     LearnedPositionsConfig,
@@ -31,6 +32,7 @@ from stemma.nn.position import (
     SinusoidalPositionsConfig,
 )
 from stemma.nn.position_bias import Alibi, PositionBias, RelativeBuckets
+from stemma.nn.ragged_cache import RaggedCache
 from stemma.nn.rotary_scaling import (
     LinearScalingConfig,
     Llama3ScalingConfig,
@@ -54,6 +56,9 @@ __all__ = [
     "AlibiConfig",
     "AttentionConfig",
     "Block",
+    "BlockPool",
+    "Cache",
+    "CacheLayout",
     "Embedding",
     "FeedForwardConfig",
     "GatedMLP",
@@ -77,6 +82,7 @@ __all__ = [
     "NoHeadConfig",
     "NoPositionsConfig",
     "NormConfig",
+    "PagedCache",
     "Placement",
     "Pooler",
     "PoolerConfig",
@@ -84,6 +90,7 @@ __all__ = [
     "PositionConfig",
     "RMSNorm",
     "RMSNormConfig",
+    "RaggedCache",
     "RelativeBuckets",
     "RelativeBucketsConfig",
     "Rotary",

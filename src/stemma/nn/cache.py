@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -11,7 +14,73 @@ from torch import Tensor
 from stemma.errors import ModelError
 
 
-class KVCache:
+class CacheLayout(NamedTuple):
+    """What a model's caches have in common.
+
+    Attributes:
+        n_layers: number of layers.
+        n_kv_heads: heads of keys and values.
+        d_head: features of a head.
+        dtype: of keys and values.
+        device: where they lie.
+    """
+
+    n_layers: int
+    n_kv_heads: int
+    d_head: int
+    dtype: torch.dtype = torch.float32
+    device: torch.device | str = "cpu"
+
+    @property
+    def bytes_per_position(self) -> int:
+        """Memory that one position of one text takes."""
+        return 2 * self.n_layers * self.n_kv_heads * self.d_head * self.dtype.itemsize
+
+
+class Cache(ABC):
+    """What a model asks of the keys and values it has seen, however they are kept.
+
+    One pass over ``n`` ids per row asks for `end` and `positions` first, then each layer for
+    `append`, and calls `advance` when all layers have written. A pass that is interrupted leaves
+    the cache as it was.
+    """
+
+    @property
+    @abstractmethod
+    def length(self) -> int:
+        """Number of positions it holds; of the longest row, if rows differ."""
+
+    @abstractmethod
+    def end(self, n: int) -> int:
+        """How many keys `append` will give when ``n`` ids per row are added."""
+
+    @abstractmethod
+    def positions(self, n: int) -> Int[Tensor, "*batch n"]:
+        """Where the next ``n`` ids stand: ``[n]``, or ``[batch, n]`` where rows differ."""
+
+    def key_positions(self, n: int, device: torch.device) -> Int[Tensor, "*batch keys"]:
+        """Where the keys stand that `append` will give: one after the other, from 0 on."""
+        return torch.arange(self.end(n), device=device)
+
+    @abstractmethod
+    def append(
+        self,
+        layer: int,
+        keys: Float[Tensor, "batch n_kv_heads new d_head"],
+        values: Float[Tensor, "batch n_kv_heads new d_head"],
+    ) -> tuple[Tensor, Tensor]:
+        """Write a layer's new keys and values and return all of its own, old ones first."""
+
+    @abstractmethod
+    def advance(self, n: int) -> None:
+        """Count ``n`` positions that every layer has written."""
+
+    def layer(self, index: int) -> LayerCache:
+        """The part of one layer."""
+        return LayerCache(self, index)
+
+
+class KVCache(Cache):
     """Keys and values of all layers, in memory that is allocated once.
 
     Only ``n_kv_heads`` heads are kept: grouped queries share them. Layers write behind ``length``,
@@ -63,17 +132,13 @@ class KVCache:
         """Memory in bytes: 2 x layers x rows x heads x capacity x d_head x size of a number."""
         return self._memory.nbytes
 
+    def end(self, n: int) -> int:
+        """How many positions there will be with ``n`` more."""
+        return self._length + n
+
     def positions(self, n: int) -> Int[Tensor, " n"]:
         """Where the next ``n`` ids stand."""
         return torch.arange(self._length, self._length + n, device=self._memory.device)
-
-    def key_positions(self, n: int) -> Int[Tensor, " keys"]:
-        """Where everything stands once the next ``n`` are in."""
-        return torch.arange(self._length + n, device=self._memory.device)
-
-    def layer(self, index: int) -> LayerCache:
-        """The part of one layer."""
-        return LayerCache(self, index)
 
     def append(
         self,
@@ -118,12 +183,30 @@ class KVCache:
             )
         self._length = length
 
+    def select(self, rows: Sequence[int]) -> None:
+        """Make row ``i`` what row ``rows[i]`` was: rows are reordered, repeated or left out."""
+        self._memory = select_rows(self._memory, rows, self._length)
+
+
+def select_rows(
+    memory: Float[Tensor, "n_layers 2 batch n_kv_heads capacity d_head"],
+    rows: Sequence[int],
+    length: int,
+) -> Float[Tensor, "n_layers 2 rows n_kv_heads capacity d_head"]:
+    """The rows of these numbers; only the first ``length`` positions are copied."""
+    if [*rows] == [*range(memory.shape[2])]:
+        return memory
+    index = torch.tensor([*rows], dtype=torch.int64, device=memory.device)
+    selected = memory.new_zeros((*memory.shape[:2], len(index), *memory.shape[3:]))
+    selected[..., :length, :] = memory[..., :length, :].index_select(2, index)
+    return selected
+
 
 @dataclass(frozen=True, slots=True)
 class LayerCache:
-    """What one attention layer sees of a `KVCache`."""
+    """What one attention layer sees of a `Cache`."""
 
-    cache: KVCache
+    cache: Cache
     index: int
 
     def append(
