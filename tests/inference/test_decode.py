@@ -143,7 +143,7 @@ def test_each_id_comes_with_the_logits_it_was_chosen_from() -> None:
 
 def test_a_text_outgrows_its_first_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = list(generate_ids(Recorder(), [3], max_new_tokens=40, sampling=GREEDY))
-    monkeypatch.setattr("stemma.inference.decode._FIRST_CAPACITY", 1)
+    monkeypatch.setattr("stemma.inference.growing_text._FIRST_CAPACITY", 1)
     assert list(generate_ids(Recorder(), [3], max_new_tokens=40, sampling=GREEDY)) == whole
 
 

@@ -11,11 +11,21 @@ from typing import TYPE_CHECKING, Any
 _PUBLIC = {
     "STYLES": "stemma.inference.sampling_config",
     "Alternative": "stemma.inference.generation",
+    "Batch": "stemma.inference.batch",
+    "Blocks": "stemma.inference.blocks",
+    "CachedModel": "stemma.inference.cached_model",
+    "Engine": "stemma.inference.engine",
+    "EngineStatistics": "stemma.inference.engine",
     "Generation": "stemma.inference.generation",
+    "GrowingText": "stemma.inference.growing_text",
     "NextLogits": "stemma.inference.decode",
+    "PagedModel": "stemma.inference.cached_model",
+    "RaggedModel": "stemma.inference.cached_model",
     "Report": "stemma.inference.generation",
     "SamplingConfig": "stemma.inference.sampling_config",
     "StopStrings": "stemma.inference.stopping",
+    "Token": "stemma.inference.requests",
+    "TokenSource": "stemma.inference.requests",
     "Writer": "stemma.inference.generation",
     "add_bias": "stemma.inference.rules",
     "apply_rules": "stemma.inference.sampling",
@@ -24,9 +34,9 @@ _PUBLIC = {
     "decode_one": "stemma.inference.decode",
     "distribution": "stemma.inference.sampling",
     "draw": "stemma.inference.sampling",
-    "embed_texts": "stemma.inference.embeddings",
-    "evaluating": "stemma.inference.decode",
+    "evaluating": "stemma.inference.evaluating",
     "generate": "stemma.inference.continuation",
+    "generate_batch": "stemma.inference.many",
     "generate_ids": "stemma.inference.decode",
     "generate_samples": "stemma.inference.continuation",
     "keep_min_p": "stemma.inference.rules",
@@ -47,11 +57,21 @@ _PUBLIC = {
 __all__ = [
     "STYLES",
     "Alternative",
+    "Batch",
+    "Blocks",
+    "CachedModel",
+    "Engine",
+    "EngineStatistics",
     "Generation",
+    "GrowingText",
     "NextLogits",
+    "PagedModel",
+    "RaggedModel",
     "Report",
     "SamplingConfig",
     "StopStrings",
+    "Token",
+    "TokenSource",
     "Writer",
     "add_bias",
     "apply_rules",
@@ -63,6 +83,7 @@ __all__ = [
     "embed_texts",
     "evaluating",
     "generate",
+    "generate_batch",
     "generate_ids",
     "generate_samples",
     "keep_min_p",
@@ -81,8 +102,19 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from stemma.inference.batch import (
+        Batch,
+    )
     from stemma.inference.bias import (
         parse_bias,
+    )
+    from stemma.inference.blocks import (
+        Blocks,
+    )
+    from stemma.inference.cached_model import (
+        CachedModel,
+        PagedModel,
+        RaggedModel,
     )
     from stemma.inference.continuation import (
         generate,
@@ -92,18 +124,33 @@ if TYPE_CHECKING:
     from stemma.inference.decode import (
         NextLogits,
         decode_one,
-        evaluating,
         generate_ids,
         predict,
         prefill,
         window_start,
     )
-    from stemma.inference.embeddings import embed_texts
+    from stemma.inference.engine import (
+        Engine,
+        EngineStatistics,
+    )
+    from stemma.inference.evaluating import (
+        evaluating,
+    )
     from stemma.inference.generation import (
         Alternative,
         Generation,
         Report,
         Writer,
+    )
+    from stemma.inference.growing_text import (
+        GrowingText,
+    )
+    from stemma.inference.many import (
+        generate_batch,
+    )
+    from stemma.inference.requests import (
+        Token,
+        TokenSource,
     )
     from stemma.inference.rules import (
         add_bias,

@@ -7,19 +7,17 @@ window is: see `window_start`.
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
+from collections.abc import Callable, Collection, Generator
+from typing import TYPE_CHECKING, Literal, Protocol, get_args, runtime_checkable
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from stemma.errors import ModelError
-from stemma.inference.sampling import sample
+from stemma.inference.cached_model import Cache, CachedModel
+from stemma.inference.evaluating import device_of, evaluating
+from stemma.inference.growing_text import GrowingText, PromptIds, checked_prompt
 from stemma.inference.sampling_config import SamplingConfig
 
 if TYPE_CHECKING:
@@ -30,35 +28,6 @@ Overflow = Literal["error", "slide"]
 
 OnToken = Callable[[int, Float[Tensor, " vocab"]], None]
 """Called with each id and the logits it was chosen from, before any sampling rule."""
-
-_FIRST_CAPACITY = 1024
-
-
-class Cache(Protocol):
-    """Keys and values of the positions seen so far."""
-
-    @property
-    def length(self) -> int:
-        """Number of positions it holds."""
-
-    def truncate(self, length: int) -> None:
-        """Forget all positions from ``length`` on."""
-
-
-@runtime_checkable
-class CachedModel(Protocol):
-    """A model that continues from a cache, and whose head can be applied to the last position."""
-
-    def new_cache(self, batch_size: int, *, capacity: int | None = None) -> Any:
-        """An empty cache for ``batch_size`` rows and at most ``capacity`` positions."""
-
-    def hidden_states(
-        self, ids: Int[Tensor, "batch seq"], *, cache: Any = None
-    ) -> Float[Tensor, "batch seq d_model"]:
-        """What the head reads, for ids that follow those in the cache; adds them to it."""
-
-    def head(self, hidden: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch vocab"]:
-        """Logits."""
 
 
 @runtime_checkable
@@ -150,7 +119,7 @@ class NextLogits:
 
 def generate_ids(
     model: LanguageModel,
-    prompt_ids: Sequence[int] | NDArray[np.integer] | Int[Tensor, " prompt"],
+    prompt_ids: PromptIds,
     *,
     max_new_tokens: int,
     sampling: SamplingConfig | None = None,
@@ -187,94 +156,38 @@ def generate_ids(
     if max_new_tokens < 0:
         raise ModelError(f"max_new_tokens={max_new_tokens} is negative", cure="Ask for 0 or more.")
     n_ids = model.vocab_size if n_ids is None else min(n_ids, model.vocab_size)
-    prompt = torch.as_tensor(np.asarray(prompt_ids), dtype=torch.int64)
-    _check_prompt(prompt, n_ids, model.context_length if overflow == "error" else None)
+    longest = model.context_length if overflow == "error" else None
+    prompt = checked_prompt(prompt_ids, n_ids=n_ids, longest=longest)
     if overflow == "error" and model.context_length is not None:
         # The last id is never fed, so a full context still gives one more.
         max_new_tokens = min(max_new_tokens, model.context_length + 1 - len(prompt))
-    ids = prompt.to(_device_of(model)).unsqueeze(0)
+    most = len(prompt) + max_new_tokens
     return _decode(
         model,
-        ids,
+        GrowingText(prompt.to(device_of(model)), sampling or SamplingConfig(), n_ids=n_ids),
         max_new_tokens,
-        sampling or SamplingConfig(),
         stop_ids=frozenset(stop_ids),
-        cached=cached,
         on_token=on_token,
-        n_ids=n_ids,
-        kept=kept,
+        next_logits=kept or NextLogits(model, cached=cached, longest=most),
     )
-
-
-def _check_prompt(prompt: Tensor, n_ids: int, longest: int | None) -> None:
-    if prompt.ndim != 1:
-        raise ModelError(f"the prompt must be one row of ids, not {tuple(prompt.shape)}")
-    if len(prompt) == 0:
-        raise ModelError(
-            "the prompt is empty: there is no id to continue from",
-            cure="Give it at least one token, such as the end-of-text token.",
-        )
-    if longest is not None and len(prompt) > longest:
-        raise ModelError(
-            f"the prompt has {len(prompt):,} tokens, the model's context holds {longest:,}",
-            cure="Shorten the prompt, or let a window slide over it: overflow='slide', --slide.",
-        )
-    lowest, highest = int(prompt.min()), int(prompt.max())
-    if lowest < 0 or highest >= n_ids:
-        raise ModelError(
-            f"the prompt holds id {lowest if lowest < 0 else highest}, the vocabulary ends at "
-            f"{n_ids - 1}",
-            cure="Encode the prompt with the model's own tokenizer.",
-        )
 
 
 @torch.inference_mode()
 def _decode(
     model: LanguageModel,
-    ids: Int[Tensor, "1 prompt"],
+    text: GrowingText,
     max_new_tokens: int,
-    sampling: SamplingConfig,
     *,
     stop_ids: frozenset[int],
-    cached: bool,
     on_token: OnToken | None,
-    n_ids: int,
-    kept: NextLogits | None,
+    next_logits: NextLogits,
 ) -> Generator[int, None, None]:
-    seed = secrets.randbits(32) if sampling.seed is None else sampling.seed
-    generator = torch.Generator().manual_seed(seed)
-    n_prompt = ids.shape[1]
-    next_logits = kept or NextLogits(model, cached=cached, longest=n_prompt + max_new_tokens)
-    text = torch.cat([ids, ids.new_empty(1, min(max_new_tokens, _FIRST_CAPACITY))], dim=1)
     with evaluating(model):
-        for length in range(n_prompt, n_prompt + max_new_tokens):
-            logits = next_logits(text[:, :length])[:, :n_ids]
-            seen = text[:, :length]
-            chosen = int(sample(logits, sampling, generator, seen=seen, n_prompt=n_prompt))
+        for _ in range(max_new_tokens):
+            logits = next_logits(text.ids)
+            chosen = text.choose(logits)
             if on_token is not None:
-                on_token(chosen, logits[0])
+                on_token(chosen, text.allowed(logits)[0])
             yield chosen
             if chosen in stop_ids:
                 return
-            if length == text.shape[1]:
-                text = torch.cat([text, torch.empty_like(text)], dim=1)
-            text[0, length] = chosen
-
-
-@contextmanager
-def evaluating(model: LanguageModel) -> Iterator[None]:
-    """Put a module into evaluation mode (no dropout), and every part back as it was afterwards."""
-    modules = list(model.modules()) if isinstance(model, nn.Module) else []
-    was_training = [module for module in modules if module.training]
-    for module in was_training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in was_training:
-            module.training = True
-
-
-def _device_of(model: LanguageModel) -> torch.device:
-    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
-    return torch.device("cpu") if parameter is None else parameter.device

@@ -87,7 +87,12 @@ class Writer:
     @property
     def ended(self) -> bool:
         """Whether a stop string or an id has ended the text."""
-        return self._stopping.found is not None or self._ended_by_id
+        return self.stopped or self._ended_by_id
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string has ended it."""
+        return self._stopping.found is not None
 
     @property
     def _ended_by_id(self) -> bool:
@@ -108,7 +113,7 @@ class Writer:
 
     def reason(self, max_new_tokens: int) -> FinishReason:
         """Why the text ended, if it has."""
-        if self._stopping.found is not None:
+        if self.stopped:
             return "stop"
         if self._ended_by_id:
             return "end_of_text"

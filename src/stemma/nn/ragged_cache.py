@@ -78,7 +78,7 @@ class RaggedRows(Cache):
         return max((length + count for length, count in pairs), default=0)
 
     def positions(self, n: int) -> Int[Tensor, "batch n"]:
-        """Where the next ``n`` ids of each row stand; padding stands where the row's last one does."""
+        """Where the next ``n`` ids of each row stand; padding stands where the last id does."""
         self._places = None
         step = torch.arange(n, device=self._device)
         last = self._tensor(self._next(n)).unsqueeze(1) - 1

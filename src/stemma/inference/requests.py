@@ -1,0 +1,118 @@
+"""What is asked of a batch, and what comes back, id by id."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from stemma.inference.evaluating import device_of
+from stemma.inference.growing_text import GrowingText, PromptIds, checked_prompt
+from stemma.inference.sampling_config import SamplingConfig
+
+if TYPE_CHECKING:
+    from stemma.models import LanguageModel
+
+EndReason = Literal["end_of_text", "length", "context"]
+"""A stop id, enough ids, or a context (or a memory) that is full."""
+
+
+@dataclass(frozen=True)
+class Token:
+    """One id of one text.
+
+    Attributes:
+        handle: which text.
+        id: what was chosen.
+        logits: ``[n_ids]``: what it was chosen from, before any rule.
+        ended: why it is the last, or None.
+    """
+
+    handle: int
+    id: int
+    logits: Float[Tensor, " n_ids"]
+    ended: EndReason | None
+
+
+class TokenSource(Protocol):
+    """Texts that grow together."""
+
+    def add(
+        self,
+        prompt_ids: PromptIds,
+        *,
+        max_new_tokens: int = 200,
+        sampling: SamplingConfig | None = None,
+        stop_ids: Collection[int] = (),
+    ) -> int:
+        """One text more; returns its handle."""
+
+    def step(self) -> list[Token]:
+        """Compute once, and give the ids that were chosen; none once nothing is left to do."""
+
+    def leave(self, handle: int) -> None:
+        """End a text now; nothing happens if it has ended."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether any text is unfinished."""
+
+
+@dataclass
+class Request:
+    """A text that is to grow.
+
+    Attributes:
+        handle: its number.
+        text: its ids and draws.
+        longest: how many ids it may have in all.
+        stop_ids: what ends it.
+        context: how many ids can be seen; one more can still be chosen.
+    """
+
+    handle: int
+    text: GrowingText
+    longest: int
+    stop_ids: frozenset[int]
+    context: int | None
+
+    @classmethod
+    def of(
+        cls,
+        handle: int,
+        model: LanguageModel,
+        prompt_ids: PromptIds,
+        *,
+        max_new_tokens: int,
+        sampling: SamplingConfig | None,
+        stop_ids: Collection[int],
+        n_ids: int | None,
+        room: int | None = None,
+    ) -> Request:
+        """A checked request to a model; ``room`` bounds the context from outside.
+
+        Raises:
+            ModelError: if the prompt is empty, too long, or not of this model.
+        """
+        n_ids = model.vocab_size if n_ids is None else min(n_ids, model.vocab_size)
+        bounds = [n for n in (model.context_length, room) if n is not None]
+        context = min(bounds, default=None)
+        prompt = checked_prompt(prompt_ids, n_ids=n_ids, longest=context).to(device_of(model))
+        text = GrowingText(prompt, sampling or SamplingConfig(), n_ids=n_ids)
+        longest = len(prompt) + max_new_tokens
+        return cls(handle, text, longest, frozenset(stop_ids), context)
+
+    def choose(self, logits: Float[Tensor, "1 vocab"]) -> Token:
+        """Choose the next id."""
+        id_ = self.text.choose(logits)
+        return Token(self.handle, id_, self.text.allowed(logits)[0], self._ended(id_))
+
+    def _ended(self, id_: int) -> EndReason | None:
+        if id_ in self.stop_ids:
+            return "end_of_text"
+        if self.text.length >= self.longest:
+            return "length"
+        return "context" if self.context is not None and self.text.length > self.context else None

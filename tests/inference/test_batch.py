@@ -1,0 +1,150 @@
+"""Texts of different lengths, generated together, are those they would be alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_models import tiny_model
+
+from stemma.errors import ModelError
+from stemma.inference import Batch, Engine, SamplingConfig, generate, generate_batch, generate_ids
+from stemma.tokenizers import ByteTokenizer
+
+BYTES = ByteTokenizer()
+MODEL = tiny_model()
+SPEAKS = tiny_model(vocab_size=BYTES.vocab_size, seed=3)
+RULES = [
+    SamplingConfig(temperature=0),
+    SamplingConfig(seed=1),
+    SamplingConfig(seed=2, temperature=1.5, top_k=10, repetition_penalty=1.3),
+    SamplingConfig(seed=3, frequency_penalty=0.7, presence_penalty=0.5, min_p=0.02),
+]
+
+prompts = st.lists(st.integers(0, 37), min_size=1, max_size=20)
+requests = st.lists(
+    st.tuples(
+        prompts, st.integers(0, 40), st.sampled_from(RULES), st.sets(st.integers(0, 39), max_size=2)
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+def alone(prompt: list[int], n: int, rules: SamplingConfig, stop_ids: set[int]) -> list[int]:
+    return list(
+        generate_ids(MODEL, prompt, max_new_tokens=n, sampling=rules, stop_ids=stop_ids, n_ids=38)
+    )
+
+
+def in_vocabulary(requests: list[Any]) -> list[Any]:
+    return [
+        ([id_ % 38 for id_ in prompt], n, r, set(sorted(s)[:2])) for prompt, n, r, s in requests
+    ]
+
+
+@settings(max_examples=25)
+@given(requests)
+def test_each_text_is_what_it_would_be_alone(requests: list[Any]) -> None:
+    batch = Batch(MODEL, n_ids=38)
+    texts: dict[int, list[int]] = {}
+    for prompt, n, rules, stop_ids in requests:
+        handle = batch.add(prompt, max_new_tokens=n, sampling=rules, stop_ids=stop_ids)
+        texts[handle] = []
+    ended = []
+    while batch.busy:
+        for token in batch.step():
+            texts[token.handle].append(token.id)
+            ended += [token.handle] if token.ended else []
+    assert [*texts.values()] == [alone(*request) for request in requests]
+    assert sorted(ended) == [i for i, request in enumerate(requests) if request[1] > 0]
+    assert batch.step() == []
+
+
+def test_a_text_that_has_ended_is_not_computed_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    hidden_states = MODEL.hidden_states
+
+    def spy(ids: torch.Tensor, **options: Any) -> torch.Tensor:
+        sizes.append(len(ids))
+        return hidden_states(ids, **options)
+
+    monkeypatch.setattr(MODEL, "hidden_states", spy)
+    batch = Batch(MODEL)
+    for n in (1, 4, 2):
+        batch.add([n], max_new_tokens=n)
+    while batch.busy:
+        batch.step()
+    assert sizes == [3, 2, 1, 1]
+
+
+def test_why_each_ended() -> None:
+    batch = Batch(MODEL)
+    batch.add([1], max_new_tokens=2)
+    batch.add([1] * 47, max_new_tokens=50)
+    batch.add([1], max_new_tokens=50, stop_ids=range(40))
+    reasons = {}
+    while batch.busy:
+        reasons.update({token.handle: token.ended for token in batch.step() if token.ended})
+    assert reasons == {0: "length", 1: "context", 2: "end_of_text"}
+
+
+@pytest.mark.parametrize("paged", [False, True])
+def test_generations_equal_those_made_alone(paged: bool) -> None:
+    texts = ["", "a", "Once upon a time", "ROMEO: what"]
+    rules = [rule.replace(seed=i) for i, rule in enumerate(RULES)]
+    engine = Engine(SPEAKS, n_blocks=8, block_size=8, n_ids=BYTES.vocab_size) if paged else None
+    found = generate_batch(
+        *(SPEAKS, BYTES, texts),
+        max_new_tokens=20,
+        sampling=rules,
+        stop="e",
+        top_alternatives=2,
+        source=engine,
+    )
+    for text, rule, generation in zip(texts, rules, found, strict=True):
+        expected = generate(
+            *((SPEAKS, BYTES), text),
+            max_new_tokens=20,
+            sampling=rule,
+            stop="e",
+            top_alternatives=2,
+        )
+        assert generation.log_probs == pytest.approx(expected.log_probs, abs=1e-4)
+        for name in ("prompt", "text", "ids", "finish_reason", "seed"):
+            assert getattr(generation, name) == getattr(expected, name), name
+        ids = [[a.id for a in place] for place in generation.top_alternatives]
+        assert ids == [[a.id for a in place] for place in expected.top_alternatives]
+
+
+class Flat:
+    """No cache at all."""
+
+    vocab_size, context_length = BYTES.vocab_size, None
+
+    def next_log_probs(self, ids: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(*ids.shape, self.vocab_size).log_softmax(-1)
+
+
+def test_a_model_without_a_cache_generates_one_after_another() -> None:
+    rules = SamplingConfig(seed=4)
+    found = generate_batch(Flat(), BYTES, ["a", "bc"], max_new_tokens=5, sampling=rules)
+    assert found[1] == generate((Flat(), BYTES), "bc", max_new_tokens=5, sampling=rules)
+
+
+def test_errors() -> None:
+    with pytest.raises(ModelError, match="Flat cannot keep rows of different lengths"):
+        Batch(Flat())
+    batch = Batch(MODEL)
+    with pytest.raises(ModelError, match="the prompt is empty"):
+        batch.add([])
+    batch.add([1])
+    batch.step()
+    with pytest.raises(ModelError, match="the batch has begun"):
+        batch.add([1])
+    with pytest.raises(ModelError, match="1 samplings for 2 prompts"):
+        generate_batch(SPEAKS, BYTES, ["a", "b"], sampling=[SamplingConfig()])
+    assert generate_batch(SPEAKS, BYTES, []) == []

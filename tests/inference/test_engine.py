@@ -1,0 +1,190 @@
+"""Continuous batching: texts that come and go, small pools, and blocks that nobody loses."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_models import tiny_model
+
+from stemma.errors import ModelError
+from stemma.inference import Blocks, Engine, SamplingConfig, generate_ids
+from stemma.inference.blocks import NO_BLOCK, block_key
+
+MODEL = tiny_model()
+RULES = [
+    SamplingConfig(temperature=0),
+    SamplingConfig(seed=1),
+    SamplingConfig(seed=2, temperature=1.5, top_k=10, repetition_penalty=1.3),
+]
+
+
+def check(engine: Engine) -> None:
+    """Every block is counted as often as it is in a table, and written by one text at most."""
+    seats = [*engine._running, *engine._waiting]
+    uses = Counter(block for seat in seats for block in seat.table)
+    blocks = engine.blocks
+    assert blocks._n_texts == [uses[block] for block in range(len(blocks._n_texts))]
+    assert blocks.n_used == len(uses)
+    free = [*blocks._empty, *blocks._resting]
+    assert len(free) == len(set(free))
+    assert sorted([*free, *uses]) == [*range(len(blocks._n_texts))]
+    assert {key: block for block, key in blocks._key_of.items()} == blocks._block_of
+    for seat in seats:
+        assert len(set(seat.table)) == len(seat.table)
+        n_full = seat.n_fed // engine._pool.block_size
+        assert all(uses[block] == 1 for block in seat.table[n_full:])
+
+
+def alone(prompt: list[int], n: int, rules: SamplingConfig, **options: Any) -> list[int]:
+    return list(generate_ids(MODEL, prompt, max_new_tokens=n, sampling=rules, **options))
+
+
+# Of few different ids, so that texts begin alike by chance; or of many, so that blocks run out.
+prompts = st.lists(st.integers(0, 1), min_size=1, max_size=14) | st.lists(
+    st.integers(0, 39), min_size=6, max_size=14
+)
+arrivals = st.lists(
+    st.tuples(st.integers(0, 6), prompts, st.integers(1, 20), st.sampled_from(RULES)),
+    min_size=1,
+    max_size=7,
+)
+
+
+@settings(max_examples=40)
+@given(
+    arrivals=arrivals,
+    n_blocks=st.integers(12, 20),
+    max_rows=st.integers(1, 5),
+    chunk=st.integers(1, 9),
+    stop_id=st.integers(0, 39),
+)
+def test_each_text_is_what_it_would_be_alone(
+    arrivals: list[Any], n_blocks: int, max_rows: int, chunk: int, stop_id: int
+) -> None:
+    engine = Engine(MODEL, n_blocks=n_blocks, block_size=3, max_rows=max_rows, chunk=chunk)
+    texts: dict[int, list[int]] = {}
+    expected: dict[int, list[int]] = {}
+    coming = sorted(arrivals, key=lambda arrival: arrival[0])
+    for step in range(2000):
+        while coming and coming[0][0] <= step:
+            _, prompt, n, rules = coming.pop(0)
+            handle = engine.add(prompt, max_new_tokens=n, sampling=rules, stop_ids=[stop_id])
+            texts[handle], expected[handle] = [], alone(prompt, n, rules, stop_ids=[stop_id])
+        if not coming and not engine.busy:
+            break
+        for token in engine.step():
+            texts[token.handle].append(token.id)
+        check(engine)
+    assert texts == expected
+    assert engine.blocks.n_used == 0
+    assert engine.statistics.most_blocks <= n_blocks
+    assert engine.statistics.chosen == sum(map(len, texts.values()))
+
+
+def test_a_text_that_lost_its_blocks_goes_on_where_it_was() -> None:
+    engine = Engine(MODEL, n_blocks=9, block_size=3)
+    handles = [engine.add([i] * 5, max_new_tokens=15, sampling=RULES[1]) for i in range(3)]
+    texts: dict[int, list[int]] = {handle: [] for handle in handles}
+    for token in engine.run():
+        texts[token.handle].append(token.id)
+    assert engine.statistics.preemptions > 0
+    assert [texts[h] for h in handles] == [alone([i] * 5, 15, RULES[1]) for i in range(3)]
+
+
+def test_what_texts_share_is_computed_once() -> None:
+    engine = Engine(MODEL, n_blocks=20, block_size=4)
+    shared = [*range(10)]
+    engine.add([*shared, 20], max_new_tokens=1)
+    list(engine.run())
+    assert engine.statistics.fed == 11
+    engine.add([*shared, 25], max_new_tokens=1)
+    list(engine.run())
+    # Two full blocks of 4 begin the second text as well: 8 of its 11 ids are not fed.
+    assert (engine.statistics.reused, engine.statistics.fed) == (8, 14)
+    # A text that is wholly there still feeds its last block, for the logits after it.
+    engine.add(shared[:8], max_new_tokens=1)
+    list(engine.run())
+    assert (engine.statistics.reused, engine.statistics.fed) == (12, 18)
+
+
+def test_long_prompts_come_in_chunks_beside_others_that_decode() -> None:
+    engine = Engine(MODEL, n_blocks=40, block_size=4, chunk=6)
+    first = engine.add([1, 2], max_new_tokens=30)
+    engine.step()
+    engine.add([*range(30)], max_new_tokens=1)
+    for _ in range(4):
+        assert [token.handle for token in engine.step()] == [first]
+    assert [token.handle for token in engine.step()] == [first, 1]
+
+
+def test_a_text_can_be_ended_from_outside() -> None:
+    engine = Engine(MODEL, n_blocks=10, block_size=4)
+    engine.add([1] * 9)
+    engine.step()
+    engine.leave(0)
+    engine.leave(0)
+    assert (engine.busy, engine.blocks.n_used) == (False, 0)
+
+
+def test_a_pool_is_a_context_too() -> None:
+    engine = Engine(MODEL, n_blocks=2, block_size=4)
+    engine.add([1] * 6, max_new_tokens=100)
+    tokens = list(engine.run())
+    # 8 positions are fed, and the last id is not.
+    assert [token.ended for token in tokens] == [None, None, "context"]
+    with pytest.raises(ModelError, match="the prompt has 9 tokens, the model's context holds 8"):
+        engine.add([1] * 9)
+
+
+def test_errors() -> None:
+    with pytest.raises(ModelError, match="object cannot keep keys and values in blocks"):
+        Engine(object(), n_blocks=3)  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match="must be 1 or more"):
+        Engine(MODEL, n_blocks=0)
+
+
+class TestBlocks:
+    def test_by_hand(self) -> None:
+        blocks = Blocks(2)
+        key = block_key(NO_BLOCK, [1, 2])
+        first = blocks.take()
+        assert first is not None
+        blocks.keep(first, key)
+        assert blocks.find(key) == first
+        assert (blocks.take() is not None, blocks.take()) == (True, None)
+        blocks.give_back([first])
+        assert blocks.n_used == 2
+        blocks.give_back([first])
+        assert blocks.n_free == 1
+        assert blocks.find(key) == first  # nobody had it, and its content was still there
+        blocks.give_back([first])
+        assert blocks.take() == first
+        assert blocks.find(key) is None  # its memory was needed
+
+    def test_the_least_recently_given_back_goes_first(self) -> None:
+        blocks = Blocks(3)
+        keys = [block_key(NO_BLOCK, [i]) for i in range(3)]
+        taken = [blocks.take() for _ in range(3)]
+        for block, key in zip(taken, keys, strict=True):
+            assert block is not None
+            blocks.keep(block, key)
+            blocks.give_back([block])
+        blocks.find(keys[0])
+        blocks.give_back([taken[0]])  # type: ignore[list-item]
+        assert blocks.take() == taken[1]
+
+    def test_a_key_depends_on_all_ids_before(self) -> None:
+        a, b = block_key(NO_BLOCK, [1, 2]), block_key(NO_BLOCK, [1, 3])
+        assert len({a, b, block_key(a, [5, 6]), block_key(b, [5, 6])}) == 4
+
+
+def test_gradients_are_not_kept() -> None:
+    engine = Engine(MODEL, n_blocks=10)
+    engine.add([1, 2, 3], max_new_tokens=2)
+    assert not any(token.logits.requires_grad for token in engine.run())
+    assert torch.is_grad_enabled()
