@@ -14,15 +14,20 @@ _PUBLIC = {
     "Batch": "stemma.inference.batch",
     "Blocks": "stemma.inference.blocks",
     "CachedModel": "stemma.inference.cached_model",
+    "Draft": "stemma.inference.drafts",
     "Engine": "stemma.inference.engine",
     "EngineStatistics": "stemma.inference.engine",
     "Generation": "stemma.inference.generation",
     "GrowingText": "stemma.inference.growing_text",
+    "ModelDraft": "stemma.inference.drafts",
     "NextLogits": "stemma.inference.decode",
     "PagedModel": "stemma.inference.cached_model",
+    "PromptLookup": "stemma.inference.drafts",
+    "Proposal": "stemma.inference.drafts",
     "RaggedModel": "stemma.inference.cached_model",
     "Report": "stemma.inference.generation",
     "SamplingConfig": "stemma.inference.sampling_config",
+    "SpeculationStatistics": "stemma.inference.speculation",
     "StopStrings": "stemma.inference.stopping",
     "Token": "stemma.inference.requests",
     "TokenSource": "stemma.inference.requests",
@@ -48,8 +53,10 @@ _PUBLIC = {
     "penalise_repetition": "stemma.inference.rules",
     "predict": "stemma.inference.decode",
     "prefill": "stemma.inference.decode",
+    "residual": "stemma.inference.speculation",
     "sample": "stemma.inference.sampling",
     "sample_seeds": "stemma.inference.continuation",
+    "speculate_ids": "stemma.inference.speculation",
     "stream": "stemma.inference.text",
     "window_start": "stemma.inference.decode",
 }
@@ -60,15 +67,20 @@ __all__ = [
     "Batch",
     "Blocks",
     "CachedModel",
+    "Draft",
     "Engine",
     "EngineStatistics",
     "Generation",
     "GrowingText",
+    "ModelDraft",
     "NextLogits",
     "PagedModel",
+    "PromptLookup",
+    "Proposal",
     "RaggedModel",
     "Report",
     "SamplingConfig",
+    "SpeculationStatistics",
     "StopStrings",
     "Token",
     "TokenSource",
@@ -95,8 +107,10 @@ __all__ = [
     "penalise_repetition",
     "predict",
     "prefill",
+    "residual",
     "sample",
     "sample_seeds",
+    "speculate_ids",
     "stream",
     "window_start",
 ]
@@ -128,6 +142,12 @@ if TYPE_CHECKING:
         predict,
         prefill,
         window_start,
+    )
+    from stemma.inference.drafts import (
+        Draft,
+        ModelDraft,
+        PromptLookup,
+        Proposal,
     )
     from stemma.inference.engine import (
         Engine,
@@ -171,6 +191,11 @@ if TYPE_CHECKING:
     from stemma.inference.sampling_config import (
         STYLES,
         SamplingConfig,
+    )
+    from stemma.inference.speculation import (
+        SpeculationStatistics,
+        residual,
+        speculate_ids,
     )
     from stemma.inference.stopping import (
         StopStrings,

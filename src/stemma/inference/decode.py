@@ -53,12 +53,7 @@ def decode_one(
 
 def predict(model: LanguageModel, ids: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch vocab"]:
     """Logits after the last id, without a cache, from any language model."""
-    if isinstance(model, CachedModel):
-        return prefill(model, ids)
-    if isinstance(model, Markovian):
-        ids = ids[:, -max(model.order - 1, 1) :]
-    log_probs: Tensor = model.next_log_probs(ids)
-    return log_probs[:, -1]
+    return _last_without_cache(model, ids, 1)[:, -1]
 
 
 def window_start(length: int, context_length: int | None) -> int:
@@ -98,23 +93,36 @@ class NextLogits:
 
     def __call__(self, ids: Int[Tensor, "1 seq"]) -> Float[Tensor, "1 vocab"]:
         """Logits after ``ids``, or after the window of them that the context holds."""
+        return self.last(ids, 1)[:, -1]
+
+    def last(self, ids: Int[Tensor, "1 seq"], n: int) -> Float[Tensor, "1 n vocab"]:
+        """Logits after each of the last ``n`` ids: one pass that checks a draft."""
         window = ids[:, window_start(ids.shape[1], self._model.context_length) :]
         if self._cached_model is None:
-            return predict(self._model, window)
-        self._cache.truncate(self._n_shared(window))
+            return _last_without_cache(self._model, window, n)
+        self._cache.truncate(self._n_shared(window, n))
         new = window[:, self._cache.length :]
         self._fed = window
-        if new.shape[1] == 1:
-            return decode_one(self._cached_model, new, self._cache)
-        return prefill(self._cached_model, new, self._cache)
+        hidden = self._cached_model.hidden_states(new, cache=self._cache)
+        return self._cached_model.head(hidden[:, -n:])
 
-    def _n_shared(self, window: Int[Tensor, "1 seq"]) -> int:
-        """How many positions of the cache are those of ``window``; its last is always fed anew."""
+    def _n_shared(self, window: Int[Tensor, "1 seq"], n_anew: int) -> int:
+        """How many positions of the cache are those of ``window``; the last are fed anew."""
         if self._fed is None:
             return 0
-        n = min(self._cache.length, self._fed.shape[1], window.shape[1] - 1)
+        n = min(self._cache.length, self._fed.shape[1], window.shape[1] - n_anew)
         different = (self._fed[0, :n] != window[0, :n]).nonzero()
         return int(different[0]) if len(different) else n
+
+
+def _last_without_cache(
+    model: LanguageModel, ids: Int[Tensor, "1 seq"], n: int
+) -> Float[Tensor, "1 n vocab"]:
+    if isinstance(model, CachedModel):
+        return model.head(model.hidden_states(ids)[:, -n:])
+    if isinstance(model, Markovian):
+        ids = ids[:, -(max(model.order - 1, 1) + n - 1) :]
+    return model.next_log_probs(ids)[:, -n:]
 
 
 def generate_ids(
