@@ -39,6 +39,7 @@ _PUBLIC = {
     "decode_one": "stemma.inference.decode",
     "distribution": "stemma.inference.sampling",
     "draw": "stemma.inference.sampling",
+    "embed_texts": "stemma.inference.embeddings",
     "evaluating": "stemma.inference.evaluating",
     "generate": "stemma.inference.continuation",
     "generate_batch": "stemma.inference.many",
@@ -149,6 +150,7 @@ if TYPE_CHECKING:
         PromptLookup,
         Proposal,
     )
+    from stemma.inference.embeddings import embed_texts
     from stemma.inference.engine import (
         Engine,
         EngineStatistics,
