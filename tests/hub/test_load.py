@@ -138,8 +138,12 @@ def test_what_is_no_model_says_so(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match=r"neither a model directory .* nor a run"):
         load(tmp_path / "empty")
+    for name in ("weights.pt", "weights.ckpt"):
+        (tmp_path / name).touch()
+        with pytest.raises(ModelError, match=r"(?s)weights\..*: is a pickle.*never reads one"):
+            load(tmp_path / name)
     (tmp_path / "weights.bin").touch()
-    with pytest.raises(ModelError, match=r"(?s)weights\.bin: is a pickle.*never reads one"):
+    with pytest.raises(ModelError, match=r"(?s)weights\.bin: is not a model of llama2\.c.*PyTorch"):
         load(tmp_path / "weights.bin")
     (tmp_path / "notes.txt").touch()
     with pytest.raises(ModelError, match="is a file, and a model is a directory"):
@@ -154,8 +158,17 @@ def test_what_is_no_model_says_so(tmp_path: Path) -> None:
 
 def test_another_format_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(import_module("stemma.hub.load"), "resolve", lambda name: tmp_path)
-    with pytest.raises(ModelError, match=r"llama2\.c's format, which cannot be opened yet"):
-        load("stories15M")
+    with pytest.raises(ModelError, match=r"LSTM.*, which cannot be opened yet"):
+        load("char-rnn-shakespeare")
+
+
+def test_types_by_name(saved: Path) -> None:
+    whole = load(saved)[0].state_dict()
+    for name, dtype in {"bfloat16": torch.bfloat16, "f16": torch.float16, "auto": None}.items():
+        for key, tensor in load(saved, dtype=name)[0].state_dict().items():
+            assert torch.equal(tensor, whole[key].to(dtype or torch.float32)), (name, key)
+    with pytest.raises(ModelError, match=r"(?s)dtype = 'int3'.*auto, float32"):
+        load(saved, dtype="int3")
 
 
 def test_a_directory_of_anothers_without_checksums(saved: Path, ids: Tensor) -> None:

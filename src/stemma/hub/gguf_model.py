@@ -124,8 +124,8 @@ def _load(
             for part, n_heads in heads.items():
                 if f".{part}." in name:
                     pairs[name] = n_heads
-    weights = GGUFWeights(path, places, pairs, device)
-    return filled(config, family.translate(config, weights), dtype)
+    weights = GGUFWeights(path, places, pairs, device, dtype)
+    return filled(config, family.translate(config, weights, copy=False), dtype)
 
 
 def _config_json(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stemma.errors import ModelError
+from stemma.hub.assembly import assembled, half_split
 from stemma.tokenizers.formats.gguf_metadata import TensorPlace
 
 _WHOLE = {
@@ -53,15 +54,15 @@ QUANTISED = (
 class GGUFWeights(Mapping[str, Tensor]):
     """Hugging Face's name -> tensor, read from the file when it is asked for, and not kept.
 
-    Plain numbers stay as they are, blocks of quantised ones become float32. llama.cpp turns
-    neighbouring features of a query or key, Hugging Face's Llama those half a head apart: rows of
-    such files are put back in Hugging Face's order.
+    llama.cpp turns neighbouring features of a query or key, Hugging Face's Llama those half a head
+    apart: rows of such files are put back in Hugging Face's order.
 
     Args:
         path: the file.
         places: its tensors.
         pairs: name of a tensor of the file -> number of heads whose rows are in llama.cpp's order.
         device: where the tensors are put.
+        dtype: what the numbers are turned into.
 
     Raises:
         ModelError: if a tensor has a name or kind that is not known here, or lies beyond the file.
@@ -73,8 +74,10 @@ class GGUFWeights(Mapping[str, Tensor]):
         places: Mapping[str, TensorPlace],
         pairs: Mapping[str, int],
         device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self._path = path
+        self._dtype = dtype
         self._pairs = pairs
         self._device = torch.device(device)
         size = path.stat().st_size
@@ -86,14 +89,7 @@ class GGUFWeights(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         ours = self._names[name]
         tensor = self._read(self._places[ours])
-        if ours in self._pairs:
-            n_heads = self._pairs[ours]
-            if tensor.shape[0] % (2 * n_heads):
-                raise ModelError(
-                    f"{ours} has {tensor.shape[0]} rows, not pairs for {n_heads} heads"
-                )
-            tensor = _half_split(tensor, n_heads)
-        return tensor.to(self._device)
+        return half_split(tensor, self._pairs[ours]) if ours in self._pairs else tensor
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -104,16 +100,18 @@ class GGUFWeights(Mapping[str, Tensor]):
     def _read(self, place: TensorPlace) -> Tensor:
         kind = GGMLQuantizationType(place.kind)
         block, block_bytes = GGML_QUANT_SIZES[kind]
-        n_bytes = math.prod(place.shape) // block * block_bytes
-        raw: NDArray[np.uint8] = np.fromfile(
-            self._path, np.uint8, count=n_bytes, offset=place.start
-        )
-        if raw.size < n_bytes:
-            raise ModelError("became shorter while it was read", where=str(self._path))
-        if kind in _PLAIN:
-            return torch.from_numpy(raw).view(_PLAIN[kind]).reshape(place.shape)
-        rows = raw.reshape(*place.shape[:-1], -1)
-        return torch.from_numpy(dequantize(rows, kind)).reshape(place.shape)
+        row_bytes = place.shape[-1] // block * block_bytes
+
+        def rows(first: int, end: int) -> Tensor:
+            n_bytes, start = (end - first) * row_bytes, place.start + first * row_bytes
+            raw: NDArray[np.uint8] = np.fromfile(self._path, np.uint8, n_bytes, offset=start)
+            if raw.size < n_bytes:
+                raise ModelError("became shorter while it was read", where=str(self._path))
+            if kind in _PLAIN:
+                return torch.from_numpy(raw).view(_PLAIN[kind])
+            return torch.from_numpy(dequantize(raw.reshape(end - first, -1), kind))
+
+        return assembled(place.shape, self._dtype, self._device, rows)
 
     def _check(self, name: str, place: TensorPlace, size: int) -> None:
         where = str(self._path)
@@ -150,9 +148,3 @@ def _theirs(name: str, path: Path) -> str:
     elif (match := _OTHER.fullmatch(name)) and match[1] in _WHOLE:
         return f"{_WHOLE[match[1]]}.{match[2]}"
     raise ModelError(f"holds the tensor {name}, which no model known here has", where=str(path))
-
-
-def _half_split(tensor: Tensor, n_heads: int) -> Tensor:
-    """Rows 2i and 2i + 1 of each head become rows i and i + d/2."""
-    pairs = tensor.reshape(n_heads, -1, 2, *tensor.shape[1:])
-    return pairs.transpose(1, 2).reshape(tensor.shape)

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from stemma.errors import ModelError
+from stemma.hub.assembly import parse_dtype
 from stemma.hub.catalog import catalog, resolve, suggestion
 from stemma.hub.huggingface import MODEL_FILES, TOKENIZER_FILES, repository, snapshot
 from stemma.hub.model_directory import TOKENIZER, is_model_directory, load_model
@@ -16,12 +17,13 @@ from stemma.tokenizers import Tokenizer, gpt2
 from stemma.tokenizers import load_tokenizer as read_tokenizer
 
 GGUF = ".gguf"
+LLAMA2C = ".bin"
 
 
 def load(
     path_or_name: str | Path,
     *,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     device: torch.device | str = "cpu",
 ) -> tuple[Transformer, Tokenizer]:
     """Open a model and the tokenizer it was trained with.
@@ -31,14 +33,17 @@ def load(
     | a model directory | that |
     | a run directory | its ``model/`` |
     | a GGUF file (``.gguf``) | its model and its vocabulary |
+    | a model of llama2.c (``.bin``) | it, and the ``tokenizer.bin`` beside it |
+    | a directory with one such file | that file |
     | a name of the catalog (``gpt2``) | its files, fetched if need be |
     | ``owner/repo[@revision]`` | the repository on the Hugging Face Hub |
 
-    What exists as a path is a path.
+    What exists as a path is a path. Beyond the model itself little memory is taken.
 
     Args:
         path_or_name: as above.
-        dtype: of the parameters; as in the files by default, float32 from a GGUF file.
+        dtype: of the parameters, as torch's or by name (``"bfloat16"``); as in the files by
+            default and by ``"auto"``, which is float32 for GGUF files and llama2.c's.
         device: where the model is put.
 
     Raises:
@@ -46,20 +51,24 @@ def load(
         DataError: if a file of the catalog cannot be had.
         TokenizerError: if its tokenizer is of a kind that is not known here.
     """
-    file = Path(path_or_name).expanduser()
-    if file.suffix.lower() == GGUF and file.is_file():
+    chosen = parse_dtype(dtype)
+    place = find_model(path_or_name)
+    if place.suffix.lower() == GGUF and place.is_file():
         from stemma.hub.gguf_model import load_gguf
 
-        return load_gguf(file, dtype=dtype, device=device), read_tokenizer(file)
-    directory = find_model(path_or_name)
-    if not (directory / TOKENIZER).is_file():
+        return load_gguf(place, dtype=chosen, device=device), read_tokenizer(place)
+    if place.is_file():
+        from stemma.hub.llama2c_model import load_llama2c, tokenizer_beside
+
+        return load_llama2c(place, dtype=chosen, device=device), tokenizer_beside(place)
+    if not (place / TOKENIZER).is_file():
         raise ModelError(
             f"holds no {TOKENIZER}",
-            where=str(directory),
+            where=str(place),
             cure="Save its tokenizer there with tokenizer.save(directory), or open the model alone "
             "with stemma.hub.load_model.",
         )
-    return load_model(directory, dtype=dtype, device=device), read_tokenizer(directory)
+    return load_model(place, dtype=chosen, device=device), read_tokenizer(place)
 
 
 def load_tokenizer(path_or_name: str | Path) -> Tokenizer:
@@ -79,20 +88,27 @@ def load_tokenizer(path_or_name: str | Path) -> Tokenizer:
         if str(path_or_name) == "gpt2":
             return gpt2()
         path = _by_name(str(path_or_name), TOKENIZER_FILES)
+    if path.is_dir() and not (path / TOKENIZER).is_file() and (file := _only_file(path)):
+        path = file
+    if path.suffix == LLAMA2C and _is_llama2c(path):
+        from stemma.hub.llama2c_model import tokenizer_beside
+
+        return tokenizer_beside(path)
     return read_tokenizer(path)
 
 
 def find_model(path_or_name: str | Path) -> Path:
-    """The model directory that a path or a name leads to.
+    """Where a path or a name leads: a model directory, a GGUF file, or a ``.bin`` of llama2.c.
+
+    What the catalog or the Hub has by this name is fetched first.
 
     Raises:
-        ModelError: if it leads to none.
+        ModelError: if it leads to no model.
+        DataError: if a file of the catalog cannot be had.
     """
     path = Path(path_or_name).expanduser()
-    if path.is_dir():
-        return _in_directory(path)
-    if path.is_file():
-        raise _not_a_directory(path)
+    if path.exists():
+        return _at(path)
     if len(path.parts) > 1 and path.parent.is_dir():
         beside = sorted(place.name for place in path.parent.iterdir() if place.is_dir())
         raise ModelError(
@@ -100,7 +116,20 @@ def find_model(path_or_name: str | Path) -> Path:
             where=str(path),
             cure=f"In {path.parent} there is: {', '.join(beside[:20]) or 'none'}.",
         )
-    return _by_name(str(path_or_name), MODEL_FILES)
+    return _at(_by_name(str(path_or_name), MODEL_FILES))
+
+
+def _at(path: Path) -> Path:
+    if path.is_dir():
+        return _in_directory(path)
+    if path.suffix.lower() == GGUF:
+        return path
+    if path.suffix == LLAMA2C:
+        from stemma.hub.llama2c_model import read_header
+
+        read_header(path)
+        return path
+    raise _no_model_file(path)
 
 
 def _in_directory(path: Path) -> Path:
@@ -113,21 +142,43 @@ def _in_directory(path: Path) -> Path:
             where=str(path),
             cure=f"Continue it with `stemma resume {path}`.",
         )
+    if file := _only_file(path):
+        return file
     raise ModelError(
         "is neither a model directory (config.json) nor a run (recipe.toml)",
         where=str(path),
-        cure="Give a directory that `stemma train` or save_pretrained wrote.",
+        cure="Give a directory that `stemma train` or save_pretrained wrote, or one with a single "
+        "file .gguf or llama2.c's .bin.",
     )
 
 
-def _not_a_directory(path: Path) -> ModelError:
+def _only_file(directory: Path) -> Path | None:
+    """The one model file of a directory; None if there is none or a choice."""
+    for fits in (lambda path: path.suffix.lower() == GGUF, _is_llama2c):
+        found = [path for path in sorted(directory.iterdir()) if fits(path)]
+        if found:
+            return found[0] if len(found) == 1 else None
+    return None
+
+
+def _is_llama2c(path: Path) -> bool:
+    """Whether the header of a file announces its length: a tokenizer.bin is a .bin too."""
+    from stemma.hub.llama2c_model import read_header
+
+    try:
+        return path.suffix == LLAMA2C and path.is_file() and bool(read_header(path))
+    except ModelError:
+        return False
+
+
+def _no_model_file(path: Path) -> ModelError:
     if path.suffix in PICKLES:
         return refuse_pickle(path)
     return ModelError(
         "is a file, and a model is a directory",
         where=str(path),
-        cure="Give the directory with config.json, model.safetensors and tokenizer.json, or a "
-        "file .gguf.",
+        cure="Give the directory with config.json, model.safetensors and tokenizer.json, a file "
+        ".gguf, or llama2.c's .bin.",
     )
 
 
@@ -146,11 +197,11 @@ def _by_name(name: str, files: tuple[str, ...]) -> Path:
 
 
 def _in_catalog(name: str) -> Path:
-    directory = resolve(name)
-    if not is_model_directory(directory):
-        raise ModelError(
-            f"{name!r} is {catalog()[name].description}, which cannot be opened yet",
-            where=str(directory),
-            cure="A directory in Hugging Face's layout can be.",
-        )
-    return directory
+    place = resolve(name)
+    if place.is_file() or is_model_directory(place) or _only_file(place):
+        return place
+    raise ModelError(
+        f"{name!r} is {catalog()[name].description}, which cannot be opened yet",
+        where=str(place),
+        cure="A directory in Hugging Face's layout can be, a GGUF file, and llama2.c's .bin.",
+    )

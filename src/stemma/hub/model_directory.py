@@ -142,9 +142,9 @@ def load_model(
     config_json = read_json(directory / CONFIG)
     family = family_named(config_json.get("model_type"), where=str(directory / CONFIG))
     config = family.read_config(config_json)
-    weights = WeightFiles(directory, device)
+    weights = WeightFiles(directory, device, dtype)
     try:
-        return filled(config, family.translate(config, weights), dtype)
+        return filled(config, family.translate(config, weights, copy=False), dtype)
     except ModelError as error:
         raise ModelError(error.what, where=str(directory), cure=error.cure) from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from stemma.errors import ModelError
+from stemma.hub.assembly import BLOCK, assembled
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -22,20 +24,27 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 class WeightFiles(Mapping[str, Tensor]):
     """Name -> tensor, read from its file when it is asked for, and not kept.
 
-    On the CPU a tensor is the file itself, mapped into memory: copy what is to outlive the file.
-    The mapping is given back with the tensor.
+    A large tensor is read block by block, and the part of the file that was mapped into memory is
+    given back after each: both would count as memory of ours.
 
     Args:
         directory: a model directory.
         device: where the tensors are put.
+        dtype: what floating-point numbers are turned into; None: they stay as they are.
 
     Raises:
         ModelError: if there are no safetensors, a file is missing or damaged, or the index names
             what is not there.
     """
 
-    def __init__(self, directory: Path, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> None:
         self._device = torch.device(device)
+        self._dtype = dtype
         files, announced = _files(directory)
         self._place: dict[str, Path] = {}
         for path in files:
@@ -49,15 +58,38 @@ class WeightFiles(Mapping[str, Tensor]):
             )
 
     def __getitem__(self, name: str) -> Tensor:
-        with _opened(self._place[name]) as file:
-            mapped: Tensor = file.get_tensor(name)
-            return mapped.to(self._device)
+        path = self._place[name]
+        with _opened(path) as file:
+            part = file.get_slice(name)
+            shape = tuple(part.get_shape())
+            first: Tensor = part[:1] if shape and shape[0] else file.get_tensor(name)
+            dtype = self._dtype if self._dtype and first.is_floating_point() else first.dtype
+            if math.prod(shape) <= BLOCK:
+                whole: Tensor = file.get_tensor(name)
+                return whole.to(self._device, dtype, copy=True)
+
+        def rows(start: int, end: int) -> Tensor:
+            with _opened(path) as file:
+                found: Tensor = file.get_slice(name)[start:end]
+                return found.clone()
+
+        flat = (shape[0], math.prod(shape[1:]))
+        return assembled(flat, dtype, self._device, rows).reshape(shape)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._place)
 
     def __len__(self) -> int:
         return len(self._place)
+
+
+def is_pickle(path: Path) -> bool:
+    """Whether a file begins as PyTorch's checkpoints do: a zip archive, or a bare pickle."""
+    with path.open("rb") as file:
+        data = file.read(4)
+    # Two zeros never follow a pickle's version, but they do in a small number, as llama2.c has it.
+    bare = data[:1] == b"\x80" and data[1:2] in (b"\2", b"\3", b"\4", b"\5")
+    return data == b"PK\3\4" or (bare and data[2:] != b"\0\0")
 
 
 def refuse_pickle(path: Path) -> ModelError:

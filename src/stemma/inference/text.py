@@ -122,7 +122,10 @@ def check_tokenizer(tokenizer: Tokenizer, model: LanguageModel) -> None:
 
 def ids_of_prompt(tokenizer: Tokenizer, prompt: str | Sequence[int]) -> Sequence[int]:
     """Ids of a text, or ids as they are; of nothing, the token that begins a document."""
-    ids = tokenizer.encode(prompt).tolist() if isinstance(prompt, str) else prompt
+    if isinstance(prompt, str):
+        ids: Sequence[int] = tokenizer.encode(prompt, add_special_tokens=True).tolist()
+    else:
+        ids = prompt
     if len(ids) == 0:
         if tokenizer.end_of_text is None:
             raise ModelError(

@@ -141,12 +141,17 @@ class Family:
         return config, dict(self.translate(config, tensors))
 
     def translate(
-        self, config: TransformerConfig, tensors: Mapping[str, Tensor]
+        self, config: TransformerConfig, tensors: Mapping[str, Tensor], *, copy: bool = True
     ) -> Iterator[tuple[str, Tensor]]:
         """Name and tensor of one parameter after the other; names are checked before the first.
 
-        Each of ``tensors`` is asked for once, so that a lazy mapping holds one at a time; what
-        comes out has memory of its own.
+        Each of ``tensors`` is asked for once, so that a lazy mapping holds one at a time.
+
+        Args:
+            config: of the model.
+            tensors: theirs by name.
+            copy: give what comes out memory of its own; a mapping that makes each tensor anew
+                needs none.
 
         Raises:
             ModelError: if tensors are missing or left over, a shape does not fit, or a tied head
@@ -158,10 +163,10 @@ class Family:
                 f"{len(tensors):,} tensors",
                 cure="The weights and config.json are of different models, or one is damaged.",
             )
-        return self._translated(config, tensors)
+        return self._translated(config, tensors, copy=copy)
 
     def _translated(
-        self, config: TransformerConfig, tensors: Mapping[str, Tensor]
+        self, config: TransformerConfig, tensors: Mapping[str, Tensor], *, copy: bool
     ) -> Iterator[tuple[str, Tensor]]:
         table = self.table(config)
         expected = {name for row in table for name in row.theirs}
@@ -174,7 +179,7 @@ class Family:
         shapes = shapes_of(config)
         spelt = _Spelt(tensors, names)
         for row in table:
-            for name, tensor in row.read(spelt, shapes):
+            for name, tensor in row.read(spelt, shapes, copy=copy):
                 if name == EMBEDDING and self.head in names and config.tie_embeddings:
                     self._check_tied(tensor, spelt[self.head])
                 yield name, tensor

@@ -23,9 +23,14 @@ class Row(Protocol):
         """Name and tensor for their file, from ours by name."""
 
     def read(
-        self, tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]
+        self, tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], *, copy: bool
     ) -> Iterator[tuple[str, Tensor]]:
-        """Name and tensor of our parameters, with memory of their own, from theirs by name.
+        """Name and tensor of our parameters, from theirs by name.
+
+        Args:
+            tensors: theirs.
+            shapes: of ours.
+            copy: give what comes out memory of its own even where theirs would do as it is.
 
         Raises:
             ModelError: if a tensor has another shape than the parameters of ``shapes`` want.
@@ -58,7 +63,7 @@ class Weight:
         yield self.name, (whole.T if self.transposed else whole).contiguous()
 
     def read(
-        self, tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]
+        self, tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], *, copy: bool
     ) -> Iterator[tuple[str, Tensor]]:
         """See `Row`."""
         whole = tensors[self.name]
@@ -68,7 +73,8 @@ class Weight:
         rows = whole.T if self.transposed else whole
         parts = torch.split(rows, [shape[0] for shape in expected])
         for name, part in zip(self.ours, parts, strict=True):
-            yield name, part.clone(memory_format=torch.contiguous_format)
+            fits = part.numel() == whole.numel() and part.is_contiguous() and not copy
+            yield name, part if fits else part.clone(memory_format=torch.contiguous_format)
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ class Stack:
             yield name, part.contiguous()
 
     def read(
-        self, tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]
+        self, tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], *, copy: bool
     ) -> Iterator[tuple[str, Tensor]]:
         """See `Row`."""
         shape = shapes[self.ours]
