@@ -38,6 +38,11 @@ COMMANDS = {
         "stemma.lab.commands", "resume_command", "Continue a run from its last checkpoint."
     ),
     "recipes": Command("stemma.lab.commands", "recipes", "List and print the shipped recipes."),
+    "pull": Command(
+        "stemma.hub.commands",
+        "pull_command",
+        "Have a model, a tokenizer or a text on this machine, and see where.",
+    ),
     "generate": Command(
         "stemma.inference.commands", "generate_command", "Continue a prompt with a model."
     ),

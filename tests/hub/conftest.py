@@ -1,7 +1,12 @@
-"""Small random models of every family, with a tokenizer that fits."""
+"""Small random models of every family, with a tokenizer that fits; a server of files."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +71,36 @@ def saved(tmp_path: Path, tokenizer: Tokenizer) -> Path:
 @pytest.fixture
 def ids() -> torch.Tensor:
     return torch.randint(260, (2, 48), generator=torch.Generator().manual_seed(2))
+
+
+Serve = Callable[[Callable[..., BaseHTTPRequestHandler]], AbstractContextManager[str]]
+
+
+@pytest.fixture
+def serve() -> Serve:
+    """Gives a server's address, while a block runs, for what handles its requests."""
+
+    @contextmanager
+    def serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
+        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+            thread.start()
+            yield f"http://127.0.0.1:{server.server_port}"
+            server.shutdown()
+            thread.join()
+
+    return serving
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+@pytest.fixture
+def served(tmp_path: Path, serve: Serve) -> Iterator[tuple[Path, str]]:
+    """A folder, and the address where a server shows it."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    with serve(partial(_Quiet, directory=str(folder))) as url:
+        yield folder, url

@@ -1,8 +1,48 @@
-"""Names <-> files: the catalog, model directories in Hugging Face's layout, the Hub."""
+"""Names <-> files: the catalog, model directories in Hugging Face's layout, the Hub.
 
-from stemma.hub.card import ModelCard
-from stemma.hub.catalog import resolve
-from stemma.hub.load import load, load_tokenizer
-from stemma.hub.model_directory import load_model, save_model
+The names load on first use, so that `stemma pull --help` does not wait for torch.
+"""
 
-__all__ = ["ModelCard", "load", "load_model", "load_tokenizer", "resolve", "save_model"]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_PUBLIC = {
+    "ModelCard": "stemma.hub.card",
+    "find_model": "stemma.hub.opening",
+    "load": "stemma.hub.opening",
+    "load_model": "stemma.hub.model_directory",
+    "load_tokenizer": "stemma.hub.opening",
+    "pull": "stemma.hub.fetching",
+    "resolve": "stemma.hub.catalog",
+    "save_model": "stemma.hub.model_directory",
+}
+
+__all__ = [
+    "ModelCard",
+    "find_model",
+    "load",
+    "load_model",
+    "load_tokenizer",
+    "pull",
+    "resolve",
+    "save_model",
+]
+
+if TYPE_CHECKING:
+    from stemma.hub.card import ModelCard
+    from stemma.hub.catalog import resolve
+    from stemma.hub.fetching import pull
+    from stemma.hub.model_directory import load_model, save_model
+    from stemma.hub.opening import find_model, load, load_tokenizer
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

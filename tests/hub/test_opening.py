@@ -103,7 +103,7 @@ def test_gpt2_by_name(
     names = ("config.json", "model.safetensors", "tokenizer.json")
     files = {name: {"sha256": file_sha256(saved / name)} for name in names}
     entry = Entry.parse({**catalog()["gpt2"].model_dump(), "files": files})
-    for module in ("stemma.hub.catalog", "stemma.hub.load"):
+    for module in ("stemma.hub.catalog", "stemma.hub.opening"):
         monkeypatch.setattr(import_module(module), "catalog", lambda: {"gpt2": entry})
     assert load("gpt2")[0](ids).shape == (2, 48, 260)
 
@@ -157,7 +157,7 @@ def test_what_is_no_model_says_so(tmp_path: Path) -> None:
 
 
 def test_another_format_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(import_module("stemma.hub.load"), "resolve", lambda name: tmp_path)
+    monkeypatch.setattr(import_module("stemma.hub.opening"), "resolve", lambda name: tmp_path)
     with pytest.raises(ModelError, match=r"LSTM.*, which cannot be opened yet"):
         load("char-rnn-shakespeare")
 

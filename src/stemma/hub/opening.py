@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -9,10 +10,17 @@ import torch
 from stemma.errors import ModelError
 from stemma.hub.assembly import parse_dtype
 from stemma.hub.catalog import catalog, resolve, suggestion
-from stemma.hub.huggingface import MODEL_FILES, TOKENIZER_FILES, repository, snapshot
-from stemma.hub.model_directory import TOKENIZER, is_model_directory, load_model
-from stemma.hub.weight_files import PICKLES, refuse_pickle
+from stemma.hub.huggingface import (
+    MODEL_FILES,
+    TOKENIZER_FILES,
+    UnreachableError,
+    repository,
+    snapshot,
+)
+from stemma.hub.model_directory import CONFIG, TOKENIZER, is_model_directory, load_model
+from stemma.hub.weight_files import PICKLES, read_json, refuse_pickle
 from stemma.models import Transformer
+from stemma.models.families import FAMILIES
 from stemma.tokenizers import Tokenizer, gpt2
 from stemma.tokenizers import load_tokenizer as read_tokenizer
 
@@ -119,6 +127,18 @@ def find_model(path_or_name: str | Path) -> Path:
     return _at(_by_name(str(path_or_name), MODEL_FILES))
 
 
+def can_generate(path: Path) -> bool:
+    """Whether a path leads to a model of a kind that is known here; it is not opened."""
+    try:
+        place = _at(path)
+    except (ModelError, OSError):
+        return False
+    if place.is_file():
+        return True
+    config = read_json(place / CONFIG)
+    return config.get("model_type") in FAMILIES and (place / TOKENIZER).is_file()
+
+
 def _at(path: Path) -> Path:
     if path.is_dir():
         return _in_directory(path)
@@ -187,13 +207,26 @@ def _by_name(name: str, files: tuple[str, ...]) -> Path:
     if name in models:
         return _in_catalog(name)
     if named := repository(name):
-        return snapshot(*named, files)
+        return of_the_hub(*named, files)
     if name in catalog():
         raise ModelError(f"{name!r} is {catalog()[name].description}: not a model")
     raise ModelError(
         f"no path and no model of the catalog is called {name!r}",
         cure=f"{suggestion(name, models)} A repository of the Hugging Face Hub is owner/repo.",
     )
+
+
+def of_the_hub(repo: str, revision: str | None, files: tuple[str, ...]) -> Path:
+    """A repository; where the Hub cannot be reached, what the catalog has in its place."""
+    try:
+        return snapshot(repo, revision, files)
+    except UnreachableError:
+        stands_in = [name for name, entry in catalog().items() if entry.stands_for == repo]
+        if not stands_in or revision is not None:
+            raise
+        entry = catalog()[stands_in[0]]
+        warnings.warn(f"the Hub cannot be reached: {entry.description} is used", stacklevel=4)
+        return _in_catalog(stands_in[0])
 
 
 def _in_catalog(name: str) -> Path:
