@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from stemma.errors import ConfigError, ModelError
 from stemma.hub import auto_model
-from stemma.hub.load import load
+from stemma.hub import load
 from stemma.hub.model_directory import save_model
 from stemma.models import LocalLayersConfig, Transformer, TransformerConfig
 from stemma.nn import AlibiConfig, AttentionConfig, NoHeadConfig, RotaryConfig
