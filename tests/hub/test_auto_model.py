@@ -13,8 +13,7 @@ import transformers
 from torch.nn import functional as F
 
 from stemma.errors import ConfigError, ModelError
-from stemma.hub import auto_model
-from stemma.hub import load
+from stemma.hub import auto_model, load
 from stemma.hub.model_directory import save_model
 from stemma.models import LocalLayersConfig, Transformer, TransformerConfig
 from stemma.nn import AlibiConfig, AttentionConfig, NoHeadConfig, RotaryConfig

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from tiny_models import tiny_model
 
 from stemma.errors import ModelError
-from stemma.inference import Batch, Engine, SamplingConfig, generate, generate_batch, generate_ids
+from stemma.inference import (
+    Batch,
+    ContinuousBatch,
+    SamplingConfig,
+    generate,
+    generate_batch,
+    generate_ids,
+)
 from stemma.tokenizers import ByteTokenizer
 
 BYTES = ByteTokenizer()
@@ -96,7 +103,9 @@ def test_why_each_ended() -> None:
 def test_generations_equal_those_made_alone(paged: bool) -> None:
     texts = ["", "a", "Once upon a time", "ROMEO: what"]
     rules = [rule.replace(seed=i) for i, rule in enumerate(RULES)]
-    engine = Engine(SPEAKS, n_blocks=8, block_size=8, n_ids=BYTES.vocab_size) if paged else None
+    engine = (
+        ContinuousBatch(SPEAKS, n_blocks=8, block_size=8, n_ids=BYTES.vocab_size) if paged else None
+    )
     found = generate_batch(
         *(SPEAKS, BYTES, texts),
         max_new_tokens=20,

@@ -15,8 +15,8 @@ _PUBLIC = {
     "Blocks": "stemma.inference.blocks",
     "CachedModel": "stemma.inference.cached_model",
     "Draft": "stemma.inference.drafts",
-    "Engine": "stemma.inference.engine",
-    "EngineStatistics": "stemma.inference.engine",
+    "ContinuousBatch": "stemma.inference.continuous",
+    "BatchStatistics": "stemma.inference.continuous",
     "Generation": "stemma.inference.generation",
     "GrowingText": "stemma.inference.growing_text",
     "ModelDraft": "stemma.inference.drafts",
@@ -66,11 +66,11 @@ __all__ = [
     "STYLES",
     "Alternative",
     "Batch",
+    "BatchStatistics",
     "Blocks",
     "CachedModel",
+    "ContinuousBatch",
     "Draft",
-    "Engine",
-    "EngineStatistics",
     "Generation",
     "GrowingText",
     "ModelDraft",
@@ -136,6 +136,10 @@ if TYPE_CHECKING:
         generate_samples,
         sample_seeds,
     )
+    from stemma.inference.continuous import (
+        BatchStatistics,
+        ContinuousBatch,
+    )
     from stemma.inference.decode import (
         NextLogits,
         decode_one,
@@ -151,10 +155,6 @@ if TYPE_CHECKING:
         Proposal,
     )
     from stemma.inference.embeddings import embed_texts
-    from stemma.inference.engine import (
-        Engine,
-        EngineStatistics,
-    )
     from stemma.inference.evaluating import (
         evaluating,
     )

@@ -62,7 +62,9 @@ class Batch:
             ModelError: if the batch has begun, or the prompt is empty, too long or not the model's.
         """
         if self._cache is not None:
-            raise ModelError("the batch has begun", cure="An Engine takes texts at any time.")
+            raise ModelError(
+                "the batch has begun", cure="A ContinuousBatch takes texts at any time."
+            )
         request = Request.of(
             self._n_added,
             self._language_model,

@@ -82,7 +82,7 @@ def generate_batch(
         sampling: how ids are chosen, for all or for each; a row without a seed takes a fresh one.
         stop: one string or several, which end a text.
         top_alternatives: how many of the most probable ids to report for each place.
-        source: an `Engine`, for more texts than fit at once; a `Batch` of all by default.
+        source: a `ContinuousBatch`, for more texts than fit at once; a `Batch` of all by default.
 
     Returns:
         One `Generation` for each prompt, in their order.

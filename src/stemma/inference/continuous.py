@@ -55,8 +55,8 @@ class Seat:
 
 
 @dataclass
-class EngineStatistics:
-    """What an `Engine` has done.
+class BatchStatistics:
+    """What an `ContinuousBatch` has done.
 
     Attributes:
         steps: how often it computed.
@@ -75,7 +75,7 @@ class EngineStatistics:
     most_blocks: int = 0
 
 
-class Engine:
+class ContinuousBatch:
     """Continues any number of texts, which may be added at any time.
 
     Each gets the ids that it would get alone (up to the rounding of sums in another order).
@@ -113,7 +113,7 @@ class Engine:
         self._max_rows = max_rows
         self._chunk = chunk
         self.blocks = Blocks(n_blocks)
-        self.statistics = EngineStatistics()
+        self.statistics = BatchStatistics()
         self._running: list[Seat] = []
         self._waiting: deque[Seat] = deque()
         self._n_added = 0

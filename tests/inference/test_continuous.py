@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tiny_models import tiny_model
 
 from stemma.errors import ModelError
-from stemma.inference import Blocks, Engine, SamplingConfig, generate_ids
+from stemma.inference import Blocks, ContinuousBatch, SamplingConfig, generate_ids
 from stemma.inference.blocks import NO_BLOCK, block_key
 
 MODEL = tiny_model()
@@ -23,11 +23,11 @@ RULES = [
 ]
 
 
-def check(engine: Engine) -> None:
+def check(batch: ContinuousBatch) -> None:
     """Every block is counted as often as it is in a table, and written by one text at most."""
-    seats = [*engine._running, *engine._waiting]
+    seats = [*batch._running, *batch._waiting]
     uses = Counter(block for seat in seats for block in seat.table)
-    blocks = engine.blocks
+    blocks = batch.blocks
     assert blocks._n_texts == [uses[block] for block in range(len(blocks._n_texts))]
     assert blocks.n_used == len(uses)
     free = [*blocks._empty, *blocks._resting]
@@ -36,7 +36,7 @@ def check(engine: Engine) -> None:
     assert {key: block for block, key in blocks._key_of.items()} == blocks._block_of
     for seat in seats:
         assert len(set(seat.table)) == len(seat.table)
-        n_full = seat.n_fed // engine._pool.block_size
+        n_full = seat.n_fed // batch._pool.block_size
         assert all(uses[block] == 1 for block in seat.table[n_full:])
 
 
@@ -66,86 +66,86 @@ arrivals = st.lists(
 def test_each_text_is_what_it_would_be_alone(
     arrivals: list[Any], n_blocks: int, max_rows: int, chunk: int, stop_id: int
 ) -> None:
-    engine = Engine(MODEL, n_blocks=n_blocks, block_size=3, max_rows=max_rows, chunk=chunk)
+    batch = ContinuousBatch(MODEL, n_blocks=n_blocks, block_size=3, max_rows=max_rows, chunk=chunk)
     texts: dict[int, list[int]] = {}
     expected: dict[int, list[int]] = {}
     coming = sorted(arrivals, key=lambda arrival: arrival[0])
     for step in range(2000):
         while coming and coming[0][0] <= step:
             _, prompt, n, rules = coming.pop(0)
-            handle = engine.add(prompt, max_new_tokens=n, sampling=rules, stop_ids=[stop_id])
+            handle = batch.add(prompt, max_new_tokens=n, sampling=rules, stop_ids=[stop_id])
             texts[handle], expected[handle] = [], alone(prompt, n, rules, stop_ids=[stop_id])
-        if not coming and not engine.busy:
+        if not coming and not batch.busy:
             break
-        for token in engine.step():
+        for token in batch.step():
             texts[token.handle].append(token.id)
-        check(engine)
+        check(batch)
     assert texts == expected
-    assert engine.blocks.n_used == 0
-    assert engine.statistics.most_blocks <= n_blocks
-    assert engine.statistics.chosen == sum(map(len, texts.values()))
+    assert batch.blocks.n_used == 0
+    assert batch.statistics.most_blocks <= n_blocks
+    assert batch.statistics.chosen == sum(map(len, texts.values()))
 
 
 def test_a_text_that_lost_its_blocks_goes_on_where_it_was() -> None:
-    engine = Engine(MODEL, n_blocks=9, block_size=3)
-    handles = [engine.add([i] * 5, max_new_tokens=15, sampling=RULES[1]) for i in range(3)]
+    batch = ContinuousBatch(MODEL, n_blocks=9, block_size=3)
+    handles = [batch.add([i] * 5, max_new_tokens=15, sampling=RULES[1]) for i in range(3)]
     texts: dict[int, list[int]] = {handle: [] for handle in handles}
-    for token in engine.run():
+    for token in batch.run():
         texts[token.handle].append(token.id)
-    assert engine.statistics.preemptions > 0
+    assert batch.statistics.preemptions > 0
     assert [texts[h] for h in handles] == [alone([i] * 5, 15, RULES[1]) for i in range(3)]
 
 
 def test_what_texts_share_is_computed_once() -> None:
-    engine = Engine(MODEL, n_blocks=20, block_size=4)
+    batch = ContinuousBatch(MODEL, n_blocks=20, block_size=4)
     shared = [*range(10)]
-    engine.add([*shared, 20], max_new_tokens=1)
-    list(engine.run())
-    assert engine.statistics.fed == 11
-    engine.add([*shared, 25], max_new_tokens=1)
-    list(engine.run())
+    batch.add([*shared, 20], max_new_tokens=1)
+    list(batch.run())
+    assert batch.statistics.fed == 11
+    batch.add([*shared, 25], max_new_tokens=1)
+    list(batch.run())
     # Two full blocks of 4 begin the second text as well: 8 of its 11 ids are not fed.
-    assert (engine.statistics.reused, engine.statistics.fed) == (8, 14)
+    assert (batch.statistics.reused, batch.statistics.fed) == (8, 14)
     # A text that is wholly there still feeds its last block, for the logits after it.
-    engine.add(shared[:8], max_new_tokens=1)
-    list(engine.run())
-    assert (engine.statistics.reused, engine.statistics.fed) == (12, 18)
+    batch.add(shared[:8], max_new_tokens=1)
+    list(batch.run())
+    assert (batch.statistics.reused, batch.statistics.fed) == (12, 18)
 
 
 def test_long_prompts_come_in_chunks_beside_others_that_decode() -> None:
-    engine = Engine(MODEL, n_blocks=40, block_size=4, chunk=6)
-    first = engine.add([1, 2], max_new_tokens=30)
-    engine.step()
-    engine.add([*range(30)], max_new_tokens=1)
+    batch = ContinuousBatch(MODEL, n_blocks=40, block_size=4, chunk=6)
+    first = batch.add([1, 2], max_new_tokens=30)
+    batch.step()
+    batch.add([*range(30)], max_new_tokens=1)
     for _ in range(4):
-        assert [token.handle for token in engine.step()] == [first]
-    assert [token.handle for token in engine.step()] == [first, 1]
+        assert [token.handle for token in batch.step()] == [first]
+    assert [token.handle for token in batch.step()] == [first, 1]
 
 
 def test_a_text_can_be_ended_from_outside() -> None:
-    engine = Engine(MODEL, n_blocks=10, block_size=4)
-    engine.add([1] * 9)
-    engine.step()
-    engine.leave(0)
-    engine.leave(0)
-    assert (engine.busy, engine.blocks.n_used) == (False, 0)
+    batch = ContinuousBatch(MODEL, n_blocks=10, block_size=4)
+    batch.add([1] * 9)
+    batch.step()
+    batch.leave(0)
+    batch.leave(0)
+    assert (batch.busy, batch.blocks.n_used) == (False, 0)
 
 
 def test_a_pool_is_a_context_too() -> None:
-    engine = Engine(MODEL, n_blocks=2, block_size=4)
-    engine.add([1] * 6, max_new_tokens=100)
-    tokens = list(engine.run())
+    batch = ContinuousBatch(MODEL, n_blocks=2, block_size=4)
+    batch.add([1] * 6, max_new_tokens=100)
+    tokens = list(batch.run())
     # 8 positions are fed, and the last id is not.
     assert [token.ended for token in tokens] == [None, None, "context"]
     with pytest.raises(ModelError, match="the prompt has 9 tokens, the model's context holds 8"):
-        engine.add([1] * 9)
+        batch.add([1] * 9)
 
 
 def test_errors() -> None:
     with pytest.raises(ModelError, match="object cannot keep keys and values in blocks"):
-        Engine(object(), n_blocks=3)  # type: ignore[arg-type]
+        ContinuousBatch(object(), n_blocks=3)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="must be 1 or more"):
-        Engine(MODEL, n_blocks=0)
+        ContinuousBatch(MODEL, n_blocks=0)
 
 
 class TestBlocks:
@@ -184,7 +184,7 @@ class TestBlocks:
 
 
 def test_gradients_are_not_kept() -> None:
-    engine = Engine(MODEL, n_blocks=10)
-    engine.add([1, 2, 3], max_new_tokens=2)
-    assert not any(token.logits.requires_grad for token in engine.run())
+    batch = ContinuousBatch(MODEL, n_blocks=10)
+    batch.add([1, 2, 3], max_new_tokens=2)
+    assert not any(token.logits.requires_grad for token in batch.run())
     assert torch.is_grad_enabled()
