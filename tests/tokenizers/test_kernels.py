@@ -63,6 +63,7 @@ def test_without_a_writable_directory_they_are_compiled_for_the_process(tmp_path
         from stemma.tokenizers import kernels
         from pathlib import Path
         kernels._FOLDER = Path({str(file)!r})
+        kernels._folder_of = lambda function: kernels._FOLDER
         assert kernels.cache_directory() is None
         assert not kernels.cached()
         {USE.replace(chr(10), chr(10) + "        ")}
@@ -99,7 +100,7 @@ def test_only_the_latest_versions_are_kept(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     (tmp_path / "others").mkdir()
     for i in range(8):
-        monkeypatch.setattr(kernels, "_source_hash", lambda i=i: f"version{i}")
+        monkeypatch.setattr(kernels, "_source_hash", lambda _, i=i: f"version{i}")
         directory = kernels.cache_directory.__wrapped__()
         (directory / "code.nbc").touch()
         os.utime(directory, (i, i))
@@ -112,7 +113,7 @@ def test_code_of_another_version_is_not_used(
 ) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     first = kernels.cache_directory.__wrapped__()
-    monkeypatch.setattr(kernels, "_source_hash", lambda: "another")
+    monkeypatch.setattr(kernels, "_source_hash", lambda _: "another")
     second = kernels.cache_directory.__wrapped__()
     assert first is not None
     assert second is not None
@@ -137,7 +138,7 @@ def test_compiling_is_announced_where_the_code_is_not_on_disk(
     (tmp_path / "little_kernel.py").write_text("def twice(x):\n    return 2 * x\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "little_kernel", raising=False)
-    monkeypatch.setattr(kernels, "cache_directory", lambda: tmp_path)
+    monkeypatch.setattr(kernels, "cache_directory", lambda _: tmp_path)
     if not writable:
         monkeypatch.setattr("numba.core.caching.FunctionCache.__init__", _no_place)
     twice = import_module("little_kernel").twice

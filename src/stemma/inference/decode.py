@@ -16,6 +16,7 @@ from torch import Tensor
 
 from stemma.errors import ModelError
 from stemma.inference.cached_model import Cache, CachedModel
+from stemma.inference.engine import engine_for
 from stemma.inference.evaluating import device_of, evaluating
 from stemma.inference.growing_text import GrowingText, PromptIds, checked_prompt
 from stemma.inference.sampling_config import SamplingConfig
@@ -86,10 +87,12 @@ class NextLogits:
     ) -> None:
         self._model = model
         self._fed: Tensor | None = None
-        self._cached_model = model if cached and isinstance(model, CachedModel) else None
-        if self._cached_model is not None:
+        self._cached_model: CachedModel | None = None
+        if cached and isinstance(model, CachedModel):
             bounds = [n for n in (model.context_length, longest) if n is not None]
-            self._cache = self._cached_model.new_cache(1, capacity=min(bounds, default=None))
+            capacity = min(bounds, default=None)
+            self._cached_model = engine_for(model, capacity or 0) or model
+            self._cache = self._cached_model.new_cache(1, capacity=capacity)
 
     def __call__(self, ids: Int[Tensor, "1 seq"]) -> Float[Tensor, "1 vocab"]:
         """Logits after ``ids``, or after the window of them that the context holds."""

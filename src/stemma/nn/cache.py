@@ -128,6 +128,11 @@ class KVCache(Cache):
         return self._memory.shape[2]
 
     @property
+    def memory(self) -> Float[Tensor, "n_layers 2 batch n_kv_heads capacity d_head"]:
+        """Keys and values of all layers; what lies behind `length` means nothing."""
+        return self._memory
+
+    @property
     def n_bytes(self) -> int:
         """Memory in bytes: 2 x layers x rows x heads x capacity x d_head x size of a number."""
         return self._memory.nbytes

@@ -53,19 +53,26 @@ def lean_kernel(function: F) -> F:
     return _compile(function, _nrt=False)
 
 
+def any_order_kernel(function: F) -> F:
+    """A `lean_kernel` whose sums may be taken in any order, so that they become vectors."""
+    return _compile(function, _nrt=False, fastmath={"reassoc", "nsz", "nnan"})
+
+
 def inlined_kernel(function: F) -> F:
     """A `lean_kernel` that becomes part of those that call it: handing arrays over takes time."""
     return _compile(function, _nrt=False, forceinline=True)
 
 
-def _compile(function: F, **options: bool) -> F:
+def _compile(function: F, **options: Any) -> F:
     import numba
 
-    _state["loaded"] = True
+    folder = _folder_of(function)
+    if folder == _FOLDER:
+        _state["loaded"] = True
     options = {"_nrt": True, "forceinline": False, "nogil": True} | options
     with _lock:
         before = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = str(cache_directory() or "")
+        numba.config.CACHE_DIR = str(cache_directory(folder) or "")
         try:
             compiled = numba.njit(cache=True, error_model="numpy", **options)(function)
             return _forgiving(compiled)
@@ -74,6 +81,10 @@ def _compile(function: F, **options: bool) -> F:
             return numba.njit(error_model="numpy", **options)(function)
         finally:
             numba.config.CACHE_DIR = before
+
+
+def _folder_of(function: Callable[..., Any]) -> Path:
+    return Path(function.__code__.co_filename).parent
 
 
 def _forgiving(compiled: F) -> F:
@@ -126,26 +137,31 @@ def worth(n_bytes: int) -> bool:
 
 
 @cache
-def cached() -> bool:
-    """Whether compiled kernels were on disk when this was first asked."""
-    directory = cache_directory()
+def cached(folder: Path | None = None) -> bool:
+    """Whether compiled kernels were on disk when this was first asked.
+
+    Args:
+        folder: the package that they belong to; this one by default.
+    """
+    directory = cache_directory(folder)
     return directory is not None and any(directory.rglob("*.nbi"))
 
 
 @cache
-def cache_directory() -> Path | None:
-    """Where compiled kernels are kept: the first of these that can be written.
+def cache_directory(folder: Path | None = None) -> Path | None:
+    """Where the compiled kernels of a package are kept: the first of these that can be written.
 
-    ``$NUMBA_CACHE_DIR``, ``__pycache__`` beside this file, ``$XDG_CACHE_HOME/stemma``. The last
-    part of its name is a hash of the kernels' source, so that code compiled from another version is
-    never used: numba itself notices a change only in the file of the function that is called.
+    ``$NUMBA_CACHE_DIR``, ``__pycache__`` beside them, ``$XDG_CACHE_HOME/stemma``. The last part of
+    its name is a hash of the kernels' source, so that code compiled from another version is never
+    used: numba itself notices a change only in the file of the function that is called.
     """
+    folder = folder or _FOLDER
     cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     chosen = os.environ.get("NUMBA_CACHE_DIR")
     bases = [Path(chosen)] if chosen else []
-    bases += [_FOLDER / "__pycache__", cache_home / "stemma"]
+    bases += [folder / "__pycache__", cache_home / "stemma"]
     for base in bases:
-        directory = base / f"kernels-{_source_hash()}"
+        directory = base / f"kernels-{_source_hash(folder)}"
         try:
             if not directory.is_dir():
                 directory.mkdir(parents=True, exist_ok=True)
@@ -167,8 +183,8 @@ def _forget_versions(base: Path) -> None:
             shutil.rmtree(directory, ignore_errors=True)
 
 
-def _source_hash() -> str:
+def _source_hash(folder: Path) -> str:
     digest = hashlib.sha256()
-    for path in sorted(_FOLDER.glob("*.py")):
+    for path in sorted({*folder.glob("*.py"), Path(__file__)}):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

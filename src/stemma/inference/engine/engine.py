@@ -1,0 +1,152 @@
+"""A `Transformer` that is asked through compiled code wherever few positions are new."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from stemma.errors import ModelError
+from stemma.inference.engine.fitness import DTYPES, obstacle
+from stemma.inference.engine.large_pages import settle
+from stemma.inference.engine.tables import KINDS, Tables, tables_of
+from stemma.inference.engine.team import team
+from stemma.inference.kernels import layout
+from stemma.inference.kernels.step import apply_linear, step
+from stemma.models import Transformer
+from stemma.nn import KVCache
+
+MOST_ROWS = 16
+"""New positions up to which the kernels are faster than torch's matrix products."""
+
+
+class Engine:
+    """A Transformer on a CPU, decoding by compiled code.
+
+    It computes what the model computes, with float32 activations between its weights. Many
+    positions at once, and whatever else the kernels cannot do, go through the model itself.
+
+    Args:
+        model: what is served; its weights stay where they are.
+
+    Raises:
+        ModelError: if it cannot be served; see `obstacle`.
+    """
+
+    def __init__(self, model: Transformer) -> None:
+        if problem := obstacle(model):
+            raise ModelError(f"the engine cannot serve this model: {problem}")
+        self.model = model
+        self.vocab_size = model.vocab_size
+        self.context_length = model.context_length
+        self._tables: Tables | None = None
+        self._angles = np.zeros((2, 0, 1), np.float32)
+        settle(model)
+
+    def new_cache(self, batch_size: int, *, capacity: int | None = None) -> KVCache:
+        """An empty cache of the model, whose weights may have moved since the last one was made."""
+        self._tables = tables_of(self.model)
+        return self.model.new_cache(batch_size, capacity=capacity)
+
+    def next_log_probs(self, ids: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq vocab"]:
+        """What the model says of whole texts."""
+        return self.model.next_log_probs(ids)
+
+    def hidden_states(
+        self, ids: Int[Tensor, "batch seq"], *, cache: KVCache | None = None
+    ) -> Float[Tensor, "batch seq d_model"]:
+        """What the head reads, for ids that follow those in the cache; adds them to it."""
+        if cache is None or not self._can_step(ids, cache):
+            return self.model.hidden_states(ids, cache=cache)
+        batch, new = ids.shape
+        positions = np.tile(np.arange(cache.length, cache.length + new), batch)
+        hidden = self.step(ids.flatten(), positions, np.repeat(np.arange(batch), new), cache)
+        cache.advance(new)
+        return hidden.view(batch, new, -1)
+
+    def _can_step(self, ids: Tensor, cache: KVCache) -> bool:
+        """Whether there are few ids, and nothing that the model would refuse."""
+        end = cache.length + ids.shape[1]
+        fits = ids.shape[0] == cache.batch_size and end <= min(cache.capacity, self.context_length)
+        if not fits or not 0 < ids.numel() <= MOST_ROWS or torch.is_grad_enabled():
+            return False
+        lowest, highest = ids.aminmax()
+        return int(lowest) >= 0 and int(highest) < self.vocab_size and cache.memory.dtype in DTYPES
+
+    def step(
+        self,
+        ids: Int[Tensor, " rows"],
+        positions: Int[np.ndarray, " rows"],
+        places: Int[np.ndarray, " rows"],
+        cache: KVCache,
+    ) -> Float[Tensor, "rows d_model"]:
+        """What the head reads at some new positions, each of its own row or of the same one.
+
+        Keys and values are written to the cache, whose length stays as it is. A position sees those
+        before it in its row of the cache, the new ones among them.
+
+        Args:
+            ids: the ids that stand there.
+            positions: where, counted from the beginning of a text.
+            places: rows of the cache.
+            cache: holds the positions before.
+        """
+        n_threads = torch.get_num_threads()
+        tables = self._tables or tables_of(self.model)
+        plan = tables.plan._replace(cache_kind=KINDS[cache.memory.dtype])
+        work = _work(plan, len(ids), cache, n_threads)
+        work.x[:] = self.model.embed(ids, torch.from_numpy(positions)).float().numpy()
+        cos, sin = self._rotation(positions)
+        rows = layout.Rows(positions, places, cos, sin)
+        team().run(step, n_threads, plan, tables.linears, tables.norms, rows, work)
+        return torch.from_numpy(work.x)
+
+    def head(self, hidden: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch vocab"]:
+        """Logits, float32."""
+        flat = hidden.reshape(-1, hidden.shape[-1])
+        if len(flat) > MOST_ROWS or torch.is_grad_enabled():
+            dtype = next(self.model.final_norm.parameters()).dtype
+            many: Tensor = self.model.head(hidden.to(dtype)).float()
+            return many
+        x = flat.float().contiguous()
+        logits = torch.empty(len(x), self.vocab_size)
+        tables = self._tables or tables_of(self.model)
+        arrays = (tables.head, x.numpy(), logits.numpy())
+        team().run(apply_linear, torch.get_num_threads(), *arrays)
+        return logits.view(*hidden.shape[:-1], -1)
+
+    def _rotation(self, positions: Any) -> tuple[Any, Any]:
+        rotary = self.model.whole.rotary
+        if rotary is None:
+            nothing = np.zeros((0, 0), np.float32)
+            return nothing, nothing
+        needed = int(positions.max()) + 1
+        if self._angles.shape[1] < needed:
+            n = min(max(2 * needed, 256), max(self.context_length, needed))
+            rotation = rotary(torch.arange(n))
+            self._angles = np.stack([rotation.cos.numpy(), rotation.sin.numpy()])
+        return self._angles[0, positions], self._angles[1, positions]
+
+
+def _work(plan: layout.Plan, n_rows: int, cache: KVCache, n_threads: int) -> layout.Memory:
+    """Room for activations, and where the cache is."""
+    attended, keys = plan.n_heads * plan.d_head, plan.n_kv_heads * plan.d_head
+    memory = cache.memory
+    layers = np.arange(plan.n_layers)[:, None] * memory.stride(0)
+    starts = memory.data_ptr() + memory.itemsize * (layers + np.arange(2) * memory.stride(1))
+    return layout.Memory(
+        x=np.empty((n_rows, plan.d_model), np.float32),
+        normed=np.empty((n_threads, n_rows, plan.d_model), np.float32),
+        q=np.empty((n_rows, attended), np.float32),
+        k=np.empty((n_rows, keys), np.float32),
+        v=np.empty((n_rows, keys), np.float32),
+        attended=np.empty((n_rows, attended), np.float32),
+        hidden=np.empty((n_rows, plan.d_ff), np.float32),
+        gated=np.empty((n_rows, plan.d_ff), np.float32),
+        scores=np.empty((n_threads, cache.capacity), np.float32),
+        cache=starts,
+        strides=np.array([memory.stride(i) for i in (2, 3, 4)]) * memory.itemsize,
+    )

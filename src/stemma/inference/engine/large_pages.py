@@ -1,0 +1,53 @@
+"""Weights in large pages of memory, so that reading them all does not wait for their addresses.
+
+A processor remembers where some thousand pages lie. At 4 KB each that is a few megabytes, and a
+pass over larger weights looks up nearly every page; with pages of 2 MB there is nothing to look up.
+"""
+
+from __future__ import annotations
+
+import mmap
+from itertools import chain
+from weakref import WeakSet
+
+import torch
+from torch import Tensor, nn
+
+LARGE = 1 << 21
+"""Bytes of a large page."""
+
+_WORTH = 16 * LARGE
+_LINE = 64
+
+_settled: WeakSet[nn.Module] = WeakSet()
+
+
+def settle(model: nn.Module) -> bool:
+    """Move the weights of a model, once, to one stretch of memory of large pages; True if it did.
+
+    Nothing else about them changes: they are the same parameters with the same numbers. A small
+    model stays where it is, and so does everything where the system has no such pages to ask for.
+    """
+    weights = {id(w): w for w in chain(model.parameters(), model.buffers())}.values()
+    n_bytes = sum(-(-w.nbytes // _LINE) * _LINE for w in weights)
+    if model in _settled or n_bytes < _WORTH or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return False
+    _settled.add(model)
+    memory = mmap.mmap(-1, n_bytes + LARGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    except OSError:
+        return False
+    start = -torch.frombuffer(memory, dtype=torch.uint8).data_ptr() % LARGE
+    for weight in weights:
+        moved = _copied(weight, memory, start)
+        weight.data = moved
+        start += -(-weight.nbytes // _LINE) * _LINE
+    return True
+
+
+def _copied(weight: Tensor, memory: mmap.mmap, start: int) -> Tensor:
+    if weight.numel() == 0:
+        return weight.data
+    moved = torch.frombuffer(memory, dtype=weight.dtype, count=weight.numel(), offset=start)
+    return moved.view(weight.shape).copy_(weight.data)
