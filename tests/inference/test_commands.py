@@ -59,6 +59,22 @@ def test_standard_input_that_is_not_utf8_is_refused_with_its_place(run: Run) -> 
     assert str(result.exception).startswith("standard input: not UTF-8: byte 0xff at offset 2")
 
 
+def test_precision_and_few_bits_are_handed_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def load(name: str, **chosen: object) -> tuple[NextByte, ByteTokenizer]:
+        asked.append(chosen)
+        return NextByte(), BYTES
+
+    monkeypatch.setattr(hub, "load", load)
+    monkeypatch.setattr(
+        "stemma.inference.quantisation.quantise", lambda model, bits: asked.append(bits) or model
+    )
+    assert run("abc", "--dtype", "bfloat16", "--quantise", "int4").exit_code == 0
+    assert asked == [{"dtype": torch.bfloat16}, "int4"]
+    assert run("abc", "--quantise", "int3").exit_code == 2
+
+
 def test_stop_strings(run: Run) -> None:
     assert run("a", "--greedy", "--stop", "z", "--stop", "de").stdout == "abc\n"
 

@@ -162,6 +162,15 @@ def test_quantised_steps_equal_the_quantised_model(bits: Any, rows: int) -> None
 
 
 @torch.inference_mode()
+def test_a_quantised_model_may_be_cast() -> None:
+    model = quantise(randomised(config(d_model=96, feedforward=GatedMLPConfig(d_ff=64))), "int8")
+    model.to(torch.bfloat16)
+    ids = random_ids(model, 1, 4)
+    drift = (by_steps(Engine(model), ids, [1] * 4) - model.float()(ids)).abs().max()
+    assert drift < TOLERANCE
+
+
+@torch.inference_mode()
 def test_bfloat16_is_as_near_to_the_exact_model_as_torch_s() -> None:
     model = randomised(config(d_model=48, n_layers=4))
     half = config(d_model=48, n_layers=4).build().to(torch.bfloat16).eval()

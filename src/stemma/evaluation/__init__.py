@@ -10,16 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 _PUBLIC = {
     "Evaluation": "stemma.evaluation.result",
+    "QuantisationLoss": "stemma.evaluation.quantisation",
     "evaluate": "stemma.evaluation.perplexity",
     "evaluate_orders": "stemma.evaluation.orders",
+    "quantisation_loss": "stemma.evaluation.quantisation",
     "token_losses": "stemma.evaluation.perplexity",
 }
 
-__all__ = ["Evaluation", "evaluate", "evaluate_orders", "token_losses"]
+__all__ = [
+    "Evaluation",
+    "QuantisationLoss",
+    "evaluate",
+    "evaluate_orders",
+    "quantisation_loss",
+    "token_losses",
+]
 
 if TYPE_CHECKING:
     from stemma.evaluation.orders import evaluate_orders
     from stemma.evaluation.perplexity import evaluate, token_losses
+    from stemma.evaluation.quantisation import QuantisationLoss, quantisation_loss
     from stemma.evaluation.result import Evaluation
 
 

@@ -12,11 +12,12 @@ _PUBLIC = {
     "STYLES": "stemma.inference.sampling_config",
     "Alternative": "stemma.inference.generation",
     "Batch": "stemma.inference.batch",
+    "BatchStatistics": "stemma.inference.continuous",
     "Blocks": "stemma.inference.blocks",
     "CachedModel": "stemma.inference.cached_model",
-    "Draft": "stemma.inference.drafts",
     "ContinuousBatch": "stemma.inference.continuous",
-    "BatchStatistics": "stemma.inference.continuous",
+    "Draft": "stemma.inference.drafts",
+    "Engine": "stemma.inference.engine",
     "Generation": "stemma.inference.generation",
     "GrowingText": "stemma.inference.growing_text",
     "ModelDraft": "stemma.inference.drafts",
@@ -24,6 +25,8 @@ _PUBLIC = {
     "PagedModel": "stemma.inference.cached_model",
     "PromptLookup": "stemma.inference.drafts",
     "Proposal": "stemma.inference.drafts",
+    "QuantisedEmbedding": "stemma.inference.quantisation",
+    "QuantisedLinear": "stemma.inference.quantisation",
     "RaggedModel": "stemma.inference.cached_model",
     "Report": "stemma.inference.generation",
     "SamplingConfig": "stemma.inference.sampling_config",
@@ -49,11 +52,13 @@ _PUBLIC = {
     "keep_top_k": "stemma.inference.rules",
     "keep_top_p": "stemma.inference.rules",
     "keep_typical": "stemma.inference.rules",
+    "obstacle": "stemma.inference.engine",
     "parse_bias": "stemma.inference.bias",
     "penalise_frequency": "stemma.inference.rules",
     "penalise_repetition": "stemma.inference.rules",
     "predict": "stemma.inference.decode",
     "prefill": "stemma.inference.decode",
+    "quantise": "stemma.inference.quantisation",
     "residual": "stemma.inference.speculation",
     "sample": "stemma.inference.sampling",
     "sample_seeds": "stemma.inference.continuation",
@@ -71,6 +76,7 @@ __all__ = [
     "CachedModel",
     "ContinuousBatch",
     "Draft",
+    "Engine",
     "Generation",
     "GrowingText",
     "ModelDraft",
@@ -78,6 +84,8 @@ __all__ = [
     "PagedModel",
     "PromptLookup",
     "Proposal",
+    "QuantisedEmbedding",
+    "QuantisedLinear",
     "RaggedModel",
     "Report",
     "SamplingConfig",
@@ -103,11 +111,13 @@ __all__ = [
     "keep_top_k",
     "keep_top_p",
     "keep_typical",
+    "obstacle",
     "parse_bias",
     "penalise_frequency",
     "penalise_repetition",
     "predict",
     "prefill",
+    "quantise",
     "residual",
     "sample",
     "sample_seeds",
@@ -117,29 +127,12 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from stemma.inference.batch import (
-        Batch,
-    )
-    from stemma.inference.bias import (
-        parse_bias,
-    )
-    from stemma.inference.blocks import (
-        Blocks,
-    )
-    from stemma.inference.cached_model import (
-        CachedModel,
-        PagedModel,
-        RaggedModel,
-    )
-    from stemma.inference.continuation import (
-        generate,
-        generate_samples,
-        sample_seeds,
-    )
-    from stemma.inference.continuous import (
-        BatchStatistics,
-        ContinuousBatch,
-    )
+    from stemma.inference.batch import Batch
+    from stemma.inference.bias import parse_bias
+    from stemma.inference.blocks import Blocks
+    from stemma.inference.cached_model import CachedModel, PagedModel, RaggedModel
+    from stemma.inference.continuation import generate, generate_samples, sample_seeds
+    from stemma.inference.continuous import BatchStatistics, ContinuousBatch
     from stemma.inference.decode import (
         NextLogits,
         decode_one,
@@ -148,32 +141,15 @@ if TYPE_CHECKING:
         prefill,
         window_start,
     )
-    from stemma.inference.drafts import (
-        Draft,
-        ModelDraft,
-        PromptLookup,
-        Proposal,
-    )
+    from stemma.inference.drafts import Draft, ModelDraft, PromptLookup, Proposal
     from stemma.inference.embeddings import embed_texts
-    from stemma.inference.evaluating import (
-        evaluating,
-    )
-    from stemma.inference.generation import (
-        Alternative,
-        Generation,
-        Report,
-        Writer,
-    )
-    from stemma.inference.growing_text import (
-        GrowingText,
-    )
-    from stemma.inference.many import (
-        generate_batch,
-    )
-    from stemma.inference.requests import (
-        Token,
-        TokenSource,
-    )
+    from stemma.inference.engine import Engine, obstacle
+    from stemma.inference.evaluating import evaluating
+    from stemma.inference.generation import Alternative, Generation, Report, Writer
+    from stemma.inference.growing_text import GrowingText
+    from stemma.inference.many import generate_batch
+    from stemma.inference.quantisation import QuantisedEmbedding, QuantisedLinear, quantise
+    from stemma.inference.requests import Token, TokenSource
     from stemma.inference.rules import (
         add_bias,
         apply_temperature,
@@ -184,28 +160,11 @@ if TYPE_CHECKING:
         penalise_frequency,
         penalise_repetition,
     )
-    from stemma.inference.sampling import (
-        apply_rules,
-        distribution,
-        draw,
-        sample,
-    )
-    from stemma.inference.sampling_config import (
-        STYLES,
-        SamplingConfig,
-    )
-    from stemma.inference.speculation import (
-        SpeculationStatistics,
-        residual,
-        speculate_ids,
-    )
-    from stemma.inference.stopping import (
-        StopStrings,
-    )
-    from stemma.inference.text import (
-        collect,
-        stream,
-    )
+    from stemma.inference.sampling import apply_rules, distribution, draw, sample
+    from stemma.inference.sampling_config import STYLES, SamplingConfig
+    from stemma.inference.speculation import SpeculationStatistics, residual, speculate_ids
+    from stemma.inference.stopping import StopStrings
+    from stemma.inference.text import collect, stream
 
 
 def __getattr__(name: str) -> Any:

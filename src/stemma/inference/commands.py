@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from stemma.inference import Generation
+    from stemma.models import LanguageModel
+    from stemma.tokenizers import Tokenizer
 
 
 def generate_command(
@@ -63,6 +65,14 @@ def generate_command(
     top_alternatives: Annotated[
         int, typer.Option(min=0, help="With --json: the most probable tokens in each place.")
     ] = 0,
+    dtype: Annotated[
+        Literal["float32", "bfloat16"] | None,
+        typer.Option(help="Precision of the weights; that of the files by default."),
+    ] = None,
+    quantise: Annotated[
+        Literal["int8", "int4"] | None,
+        typer.Option(help="Put the weights into few bits: faster, smaller, and a little worse."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object per sample, with ids and log-probs.")
     ] = False,
@@ -72,7 +82,6 @@ def generate_command(
     The prompt and its continuation go to standard output as they come; what is said about them
     goes to standard error.
     """
-    from stemma import hub
     from stemma.inference import SamplingConfig, parse_bias, sample_seeds, stream
 
     if greedy and temperature:
@@ -90,7 +99,7 @@ def generate_command(
     }
     sampling = SamplingConfig.parse(rules, source="sampling")
     text = _standard_input() if prompt == "-" else prompt
-    loaded, tokenizer = hub.load(model)
+    loaded, tokenizer = _load(model, dtype, quantise)
     if logit_bias:
         sampling = sampling.replace(logit_bias=parse_bias(tokenizer, logit_bias))
     for number, sample_seed in enumerate(sample_seeds(sampling.seed, samples), start=1):
@@ -110,6 +119,19 @@ def generate_command(
         if samples > 1:
             typer.echo(f"--- {number} of {samples}")
         _show(text, pieces)
+
+
+def _load(
+    name: str, dtype: Literal["float32", "bfloat16"] | None, bits: Literal["int8", "int4"] | None
+) -> tuple[LanguageModel, Tokenizer]:
+    import torch
+
+    from stemma import hub
+    from stemma.inference.quantisation import quantise
+
+    chosen = {} if dtype is None else {"dtype": getattr(torch, dtype)}
+    model, tokenizer = hub.load(name, **chosen)
+    return model if bits is None else quantise(model, bits), tokenizer
 
 
 def _standard_input() -> str:

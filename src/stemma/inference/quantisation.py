@@ -105,7 +105,7 @@ def dequantise_rows(
     values: Int8[Tensor, "out in"], scales: Float[Tensor, " out"]
 ) -> Float[Tensor, "out in"]:
     """The weights that `quantise_rows` stands for, float32."""
-    return values * scales.unsqueeze(1)
+    return values * scales.float().unsqueeze(1)
 
 
 def dequantise_groups(

@@ -65,7 +65,7 @@ def tables_of(model: Transformer) -> Tables:
         for part, norm in _norms(block).items():
             norms[i, part] = _norm(norm, kept)
     norms[n_layers, layout.FINAL] = _norm(cast("RMSNorm", model.final_norm), kept)
-    return Tables(_plan(model), linears, _linear(model.head, kept), norms, kept)
+    return Tables(_plan(model), linears, _linear(cast("nn.Linear", model.head), kept), norms, kept)
 
 
 def _blocks(model: Transformer) -> list[Any]:
@@ -101,8 +101,9 @@ def _linear(linear: nn.Linear | QuantisedLinear, kept: list[Tensor]) -> NDArray[
     row = np.zeros(layout.N_FIELDS, np.int64)
     if isinstance(linear, QuantisedLinear):
         weight, kind = linear.values, KINDS[linear.bits]
-        kept.append(linear.scales)
-        row[layout.SCALE] = linear.scales.data_ptr()
+        scales = linear.scales.to(torch.float32 if linear.bits == "int8" else torch.bfloat16)
+        kept.append(scales)
+        row[layout.SCALE] = scales.data_ptr()
         row[layout.N_IN] = linear.in_features
     else:
         weight = linear.weight
