@@ -1,5 +1,7 @@
 """The wholes: language models made of parts."""
 
+from stemma.models.encoder_decoder import ConditionalDecoder, EncoderDecoder
+from stemma.models.encoder_decoder_config import EncoderDecoderConfig
 from stemma.models.initialization import InitConfig
 from stemma.models.language_model import LanguageModel, token_log_probs
 from stemma.models.presets import PRESETS, preset
@@ -8,6 +10,9 @@ from stemma.models.transformer_config import LocalLayersConfig, TransformerConfi
 
 __all__ = [
     "PRESETS",
+    "ConditionalDecoder",
+    "EncoderDecoder",
+    "EncoderDecoderConfig",
     "InitConfig",
     "LanguageModel",
     "LocalLayersConfig",

@@ -39,7 +39,7 @@ class InitConfig(Config):
 
 
 @torch.no_grad()
-def initialize(model: nn.Module, config: InitConfig, *, n_layers: int, seed: int) -> None:
+def initialize(model: nn.Module, config: InitConfig, *, n_sublayers: int, seed: int) -> None:
     """Set every embedding and linear map of ``model``, in the order of its parameters.
 
     An expert's maps are drawn as a plain layer's are.
@@ -49,7 +49,7 @@ def initialize(model: nn.Module, config: InitConfig, *, n_layers: int, seed: int
     Args:
         model: with output maps named ``o_proj`` and ``down_proj`` and an output layer ``head``.
         config: the distributions.
-        n_layers: number of blocks.
+        n_sublayers: how many maps write to the residual stream.
         seed: determines all numbers.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -59,14 +59,14 @@ def initialize(model: nn.Module, config: InitConfig, *, n_layers: int, seed: int
         if not known or id(module.weight) in drawn:
             continue
         drawn.add(id(module.weight))
-        std = _std(name, module, config, n_layers)
+        std = _std(name, module, config, n_sublayers)
         _draw(module.weight, std, generator)
         if isinstance(module, nn.Linear) and module.bias is not None:
             module.bias.zero_()
 
 
 def _std(
-    name: str, module: nn.Embedding | nn.Linear | ExpertLinear, config: InitConfig, n_layers: int
+    name: str, module: nn.Embedding | nn.Linear | ExpertLinear, config: InitConfig, n_sublayers: int
 ) -> float:
     if isinstance(module, nn.Embedding):
         return config.embedding_std
@@ -74,7 +74,7 @@ def _std(
         return 0.0
     std = 1 / math.sqrt(module.in_features) if config.std == "fan_in" else config.std
     if name.endswith(_RESIDUAL_OUTPUTS):
-        return {"scaled": std / math.sqrt(2 * n_layers), "plain": std, "zero": 0.0}[config.residual]
+        return {"scaled": std / math.sqrt(n_sublayers), "plain": std, "zero": 0.0}[config.residual]
     return std
 
 

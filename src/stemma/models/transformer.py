@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Self, cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,6 +22,7 @@ from stemma.nn import (
     CacheLayout,
     Embedding,
     KVCache,
+    Memory,
     MixtureOfExperts,
     RaggedCache,
 )
@@ -54,7 +55,8 @@ class Transformer(nn.Module):
             self.whole = LayerKind.of(config)
             self.local = LayerKind.of(config, config.local) if config.local else None
         self.tie_weights()
-        initialize(self, config.init, n_layers=config.n_layers, seed=seed)
+        sublayers = 3 if config.cross_attention else 2
+        initialize(self, config.init, n_sublayers=sublayers * config.n_layers, seed=seed)
 
     def tie_weights(self) -> Self:
         """Make the head's matrix that of the token embedding, if the config says so.
@@ -73,10 +75,11 @@ class Transformer(nn.Module):
         document_ids: Int[Tensor, "batch seq"] | None = None,
         segment_ids: Int[Tensor, "batch seq"] | None = None,
         cache: Cache | None = None,
+        memory: Sequence[Memory] | None = None,
     ) -> Float[Tensor, "batch seq vocab"]:
         """Logits of the id after each position; the arguments are those of `hidden_states`."""
         hidden = self.hidden_states(
-            ids, document_ids=document_ids, segment_ids=segment_ids, cache=cache
+            ids, document_ids=document_ids, segment_ids=segment_ids, cache=cache, memory=memory
         )
         logits: Tensor = self.head(hidden)
         return logits
@@ -88,6 +91,7 @@ class Transformer(nn.Module):
         document_ids: Int[Tensor, "batch seq"] | None = None,
         segment_ids: Int[Tensor, "batch seq"] | None = None,
         cache: Cache | None = None,
+        memory: Sequence[Memory] | None = None,
     ) -> Float[Tensor, "batch seq d_model"]:
         """What the head reads: the output of the last block, normed.
 
@@ -99,10 +103,11 @@ class Transformer(nn.Module):
             segment_ids: the part of its text that each position belongs to, where these have
                 vectors; all the first by default.
             cache: of `new_cache`; the positions are added to it.
+            memory: of `read`, for a decoder that reads an encoder's output.
 
         Raises:
             ModelError: if an id is outside the vocabulary (checked on the CPU only; a GPU stops by
-                itself), or the positions reach beyond ``context_length``.
+                itself), the positions reach beyond ``context_length``, or memory is missing.
         """
         if cache is not None and document_ids is not None:
             raise ModelError(
@@ -110,8 +115,10 @@ class Transformer(nn.Module):
                 cure="A cache holds one text per row: leave document_ids out, or the cache.",
             )
         x, sights = self._begin(ids, document_ids, segment_ids, cache)
-        for i, (block, sight) in enumerate(zip(self.blocks, sights, strict=True)):
-            x = block(x, sight=sight, cache=None if cache is None else cache.layer(i))
+        layers = zip(self.blocks, sights, self._memories(memory), strict=True)
+        for i, (block, sight, source) in enumerate(layers):
+            layer = None if cache is None else cache.layer(i)
+            x = block(x, sight=sight, cache=layer, memory=source)
         if cache is not None:
             cache.advance(ids.shape[1])
         hidden: Tensor = self.final_norm(x)
@@ -122,14 +129,49 @@ class Transformer(nn.Module):
         ids: Int[Tensor, "batch seq"],
         *,
         document_ids: Int[Tensor, "batch seq"] | None = None,
+        memory: Sequence[Memory] | None = None,
     ) -> list[Float[Tensor, "batch n_heads query key"]]:
         """Where each position looks, for each layer: rows sum to 1, by the explicit path."""
         x, sights = self._begin(ids, document_ids, None, None)
         layers = []
-        for block, sight in zip(cast("Iterable[Block]", self.blocks), sights, strict=True):
-            x, weights = block.forward_with_weights(x, sight=sight)
+        blocks = cast("Iterable[Block]", self.blocks)
+        for block, sight, source in zip(blocks, sights, self._memories(memory), strict=True):
+            x, weights = block.forward_with_weights(x, sight=sight, memory=source)
             layers.append(weights)
         return layers
+
+    def read(
+        self,
+        states: Float[Tensor, "batch source d_model"],
+        mask: Bool[Tensor, "batch source"] | None = None,
+    ) -> list[Memory]:
+        """What each layer keeps of an encoder's output, for `hidden_states`.
+
+        Args:
+            states: the output.
+            mask: False at padding.
+
+        Raises:
+            ModelError: if this is no decoder that reads one.
+        """
+        layers = [block.cross_attention for block in cast("Iterable[Block]", self.blocks)]
+        if self.config.cross_attention is None:
+            raise ModelError(
+                "this model has no attention to an encoder",
+                cure="Give its config a cross_attention, as the decoder of an EncoderDecoder has.",
+            )
+        return [layer.read(states, mask) for layer in layers if layer is not None]
+
+    def _memories(self, memory: Sequence[Memory] | None) -> Sequence[Memory | None]:
+        if (memory is None) != (self.config.cross_attention is None):
+            raise ModelError(
+                "memory of an encoder's output is missing"
+                if memory is None
+                else "memory of an encoder's output, and no layer that reads it",
+                cure="Call the EncoderDecoder that this is the decoder of, or give it what "
+                "read() returns.",
+            )
+        return [None] * len(self.blocks) if memory is None else memory
 
     def _begin(
         self,
@@ -271,6 +313,7 @@ def _build_block(config: TransformerConfig) -> Block:
 
     placed = config.placement != "none"
     sandwich = config.placement == "sandwich"
+    cross = config.cross_attention
     return Block(
         config.attention.build(config.d_model),
         config.feedforward.build(config.d_model),
@@ -278,6 +321,8 @@ def _build_block(config: TransformerConfig) -> Block:
         norm(placed),
         post_norm1=norm() if sandwich else None,
         post_norm2=norm() if sandwich else None,
+        cross_attention=cross.build_cross(config.d_model) if cross else None,
+        cross_norm=norm(placed) if cross else None,
         placement=config.placement,
         residual=config.residual,
         dropout=config.dropout,

@@ -62,6 +62,9 @@ class TransformerConfig(Config):
     d_model: int = Field(ge=1)
     n_layers: int = Field(ge=0, le=MOST_LAYERS)
     attention: AttentionConfig
+    cross_attention: AttentionConfig | None = Field(
+        default=None, description="of a decoder to an encoder's output"
+    )
     feedforward: FeedForwardConfig = MLPConfig()
     norm: NormConfig = LayerNormConfig()
     position: PositionConfig = LearnedPositionsConfig()
@@ -85,13 +88,19 @@ class TransformerConfig(Config):
     )
     init: InitConfig = InitConfig()
 
-    @field_validator("attention")
+    @field_validator("attention", "cross_attention")
     @classmethod
-    def _heads_fit(cls, attention: AttentionConfig, info: ValidationInfo) -> AttentionConfig:
+    def _heads_fit(
+        cls, attention: AttentionConfig | None, info: ValidationInfo
+    ) -> AttentionConfig | None:
         d_model = info.data.get("d_model")
-        if d_model is not None and (
-            problem := head_problem(
-                d_model, attention.n_heads, attention.n_kv_heads, attention.d_head
+        if (
+            attention is not None
+            and d_model is not None
+            and (
+                problem := head_problem(
+                    d_model, attention.n_heads, attention.n_kv_heads, attention.d_head
+                )
             )
         ):
             raise ValueError(problem)

@@ -2,7 +2,7 @@
 
 from stemma.nn.activation import ACTIVATIONS, Activation, ActivationName
 from stemma.nn.attend import Scoring, attend, attend_explicitly
-from stemma.nn.attention import AttentionConfig, MultiHeadAttention
+from stemma.nn.attention import AttentionConfig, CrossAttention, Memory, MultiHeadAttention
 from stemma.nn.block import Block, Placement
 from stemma.nn.cache import Cache, CacheLayout, KVCache
 from stemma.nn.embedding import Embedding
@@ -59,6 +59,7 @@ __all__ = [
     "BlockPool",
     "Cache",
     "CacheLayout",
+    "CrossAttention",
     "Embedding",
     "FeedForwardConfig",
     "GatedMLP",
@@ -76,6 +77,7 @@ __all__ = [
     "MLPConfig",
     "MaskedHead",
     "MaskedHeadConfig",
+    "Memory",
     "MixtureOfExperts",
     "MoEConfig",
     "MultiHeadAttention",

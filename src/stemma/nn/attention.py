@@ -1,11 +1,11 @@
-"""Self-attention with any number of heads, and heads of keys and values shared by groups."""
+"""Attention with any number of heads: among positions, and from a decoder to an encoder."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -18,12 +18,12 @@ from stemma.nn.position import Rotation, apply_rotation
 from stemma.nn.sight import CAUSAL, Sight
 
 
-class MultiHeadAttention(nn.Module):
-    """Every position gathers what it needs from the positions before it, in several heads at once.
+class AttentionMaps(nn.Module):
+    """The linear maps of an attention with several heads, and how its heads attend.
 
-    Queries, keys and values are linear maps of the input; each head attends by itself (`attend`);
-    a last map mixes what the heads found. With ``n_kv_heads < n_heads``, groups of query heads
-    share keys and values.
+    Queries, keys and values are linear maps; each head attends by itself (`attend`); a last map
+    mixes what the heads found. With ``n_kv_heads < n_heads``, groups of query heads share keys and
+    values.
 
     Vaswani et al. 2017, arXiv:1706.03762, section 3.2; shared heads: Shazeer 2019,
     arXiv:1911.02150 and Ainslie et al. 2023, arXiv:2305.13245; normalised queries and keys: Henry
@@ -81,6 +81,48 @@ class MultiHeadAttention(nn.Module):
         self.softcap = softcap
         self.sinks = nn.Parameter(torch.zeros(n_heads)) if sinks else None
 
+    def _how(self, sight: Sight) -> dict[str, Any]:
+        return {
+            "mask": sight.mask,
+            "bias": sight.bias,
+            "causal": sight.causal,
+            "scoring": Scoring(self.scale, self.softcap, self.sinks),
+            "dropout": self.dropout if self.training else 0.0,
+        }
+
+    def queries(
+        self, x: Float[Tensor, "batch query d_model"]
+    ) -> Float[Tensor, "batch n_heads query d_head"]:
+        """The queries of positions that ask."""
+        q = self._split_heads(self.q_proj(x))
+        return q if self.q_norm is None else self.q_norm(q)
+
+    def keys_and_values(self, x: Float[Tensor, "batch key d_model"]) -> tuple[Tensor, Tensor]:
+        """Keys and values of positions that are asked: ``[batch, n_kv_heads, key, d_head]``."""
+        k, v = self._split_heads(self.k_proj(x)), self._split_heads(self.v_proj(x))
+        return (k if self.k_norm is None else self.k_norm(k)), v
+
+    def _split_heads(
+        self, x: Float[Tensor, "batch seq features"]
+    ) -> Float[Tensor, "batch heads seq d_head"]:
+        """One copy here, so that nothing after it walks through memory in strides."""
+        heads = x.view(*x.shape[:2], -1, self.d_head)
+        return heads.transpose(1, 2).contiguous()
+
+    def merge(
+        self, attended: Float[Tensor, "batch n_heads seq d_head"]
+    ) -> Float[Tensor, "batch seq d_model"]:
+        """Lay the heads side by side and mix them."""
+        merged: Tensor = self.o_proj(attended.transpose(1, 2).flatten(2))
+        return merged
+
+
+class MultiHeadAttention(AttentionMaps):
+    """Every position gathers what it needs from the positions it sees, in several heads at once.
+
+    Args and errors are those of `AttentionMaps`.
+    """
+
     def forward(
         self,
         x: Float[Tensor, "batch seq d_model"],
@@ -106,15 +148,6 @@ class MultiHeadAttention(nn.Module):
         attended, weights = attend_explicitly(q, k, v, **self._how(sight))
         return self.merge(attended), weights
 
-    def _how(self, sight: Sight) -> dict[str, Any]:
-        return {
-            "mask": sight.mask,
-            "bias": sight.bias,
-            "causal": sight.causal,
-            "scoring": Scoring(self.scale, self.softcap, self.sinks),
-            "dropout": self.dropout if self.training else 0.0,
-        }
-
     def project(
         self,
         x: Float[Tensor, "batch seq d_model"],
@@ -123,14 +156,7 @@ class MultiHeadAttention(nn.Module):
         cache: LayerCache | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries of ``x``, keys and values of everything seen: ``[batch, heads, seq, d_head]``."""
-        q, k, v = (
-            self._split_heads(projection(x))
-            for projection in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        if self.q_norm is not None:
-            q = self.q_norm(q)
-        if self.k_norm is not None:
-            k = self.k_norm(k)
+        q, (k, v) = self.queries(x), self.keys_and_values(x)
         if rotation is not None:
             rotation = rotation.to(q.dtype)
             q, k = apply_rotation(q, rotation), apply_rotation(k, rotation)
@@ -140,19 +166,67 @@ class MultiHeadAttention(nn.Module):
             k, v = cache.append(k, v)
         return q, k, v
 
-    def _split_heads(
-        self, x: Float[Tensor, "batch seq features"]
-    ) -> Float[Tensor, "batch heads seq d_head"]:
-        """One copy here, so that nothing after it walks through memory in strides."""
-        heads = x.view(*x.shape[:2], -1, self.d_head)
-        return heads.transpose(1, 2).contiguous()
 
-    def merge(
-        self, attended: Float[Tensor, "batch n_heads seq d_head"]
-    ) -> Float[Tensor, "batch seq d_model"]:
-        """Lay the heads side by side and mix them."""
-        merged: Tensor = self.o_proj(attended.transpose(1, 2).flatten(2))
-        return merged
+class Memory(NamedTuple):
+    """What one layer of a decoder sees of an encoder's output, computed once for all its steps.
+
+    Attributes:
+        keys: of the source's positions.
+        values: likewise.
+        mask: False at padding; None if there is none.
+    """
+
+    keys: Float[Tensor, "batch n_kv_heads source d_head"]
+    values: Float[Tensor, "batch n_kv_heads source d_head"]
+    mask: Bool[Tensor, "batch 1 1 source"] | None = None
+
+    def select(self, rows: Int[Tensor, " n"]) -> Memory:
+        """Some rows, in that order; one may come several times, as in beam search."""
+        mask = None if self.mask is None else self.mask[rows]
+        return Memory(self.keys[rows], self.values[rows], mask)
+
+
+class CrossAttention(AttentionMaps):
+    """Every position of a decoder gathers what it needs from an encoder's output.
+
+    Queries come from the decoder, keys and values from the encoder; no position is hidden but
+    padding, and none is rotated. Vaswani et al. 2017, arXiv:1706.03762, section 3.2.3.
+
+    Args and errors are those of `AttentionMaps`.
+    """
+
+    def read(
+        self,
+        states: Float[Tensor, "batch source d_model"],
+        mask: Bool[Tensor, "batch source"] | None = None,
+    ) -> Memory:
+        """Take in an encoder's output.
+
+        Args:
+            states: the output.
+            mask: False at padding.
+        """
+        k, v = self.keys_and_values(states)
+        return Memory(k.to(v.dtype), v, None if mask is None else mask[:, None, None])
+
+    def forward(
+        self, x: Float[Tensor, "batch target d_model"], memory: Memory
+    ) -> Float[Tensor, "batch target d_model"]:
+        """Attend by the fused path."""
+        q = self.queries(x).to(memory.values.dtype)
+        return self.merge(attend(q, memory.keys, memory.values, **self._how(_sight_of(memory))))
+
+    def forward_with_weights(
+        self, x: Float[Tensor, "batch target d_model"], memory: Memory
+    ) -> tuple[Float[Tensor, "batch target d_model"], Float[Tensor, "batch n_heads target source"]]:
+        """Attend by the explicit path; returns the attention weights too."""
+        how = self._how(_sight_of(memory))
+        attended, weights = attend_explicitly(self.queries(x), memory.keys, memory.values, **how)
+        return self.merge(attended), weights
+
+
+def _sight_of(memory: Memory) -> Sight:
+    return Sight(mask=memory.mask, causal=False)
 
 
 def head_problem(
@@ -205,18 +279,24 @@ class AttentionConfig(Config):
 
     def build(self, d_model: int) -> MultiHeadAttention:
         """The layer for ``d_model`` features."""
+        return MultiHeadAttention(d_model, **self._values(d_model))
+
+    def build_cross(self, d_model: int) -> CrossAttention:
+        """The layer between a decoder and an encoder of ``d_model`` features."""
+        return CrossAttention(d_model, **self._values(d_model))
+
+    def _values(self, d_model: int) -> dict[str, Any]:
         d_head = self.head_size(d_model)
-        return MultiHeadAttention(
-            d_model,
-            self.n_heads,
-            n_kv_heads=self.n_kv_heads,
-            d_head=self.d_head,
-            bias=bool(self.bias),
-            out_bias=self.bias is True,
-            q_norm=self.qk_norm.build(d_head) if self.qk_norm else None,
-            k_norm=self.qk_norm.build(d_head) if self.qk_norm else None,
-            scale=self.scale,
-            softcap=self.softcap,
-            sinks=self.sinks,
-            dropout=self.dropout,
-        )
+        return {
+            "n_heads": self.n_heads,
+            "n_kv_heads": self.n_kv_heads,
+            "d_head": self.d_head,
+            "bias": bool(self.bias),
+            "out_bias": self.bias is True,
+            "q_norm": self.qk_norm.build(d_head) if self.qk_norm else None,
+            "k_norm": self.qk_norm.build(d_head) if self.qk_norm else None,
+            "scale": self.scale,
+            "softcap": self.softcap,
+            "sinks": self.sinks,
+            "dropout": self.dropout,
+        }

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stemma.nn.attention import MultiHeadAttention
+from stemma.nn.attention import CrossAttention, Memory, MultiHeadAttention
 from stemma.nn.cache import LayerCache
 from stemma.nn.sight import CAUSAL, Sight
 
@@ -30,7 +30,8 @@ arXiv:2002.04745) |
 arXiv:2105.13290; Gemma |
     | ``"none"`` | :math:`x + f(x)` |
 
-    Without a residual connection there is no x to add.
+    Without a residual connection there is no x to add. A decoder that reads an encoder's output has
+    a third sublayer between the two.
 
     Args:
         attention: the attention layer.
@@ -39,6 +40,8 @@ arXiv:2105.13290; Gemma |
         norm2: norm of the feed-forward.
         post_norm1: norm of the attention's output, for ``"sandwich"``.
         post_norm2: norm of the feed-forward's output.
+        cross_attention: attention to an encoder's output.
+        cross_norm: its norm.
         placement: where the norms stand.
         residual: whether a sublayer's input is added to its output.
         dropout: probability of dropping a feature of a sublayer's output while training.
@@ -53,6 +56,8 @@ arXiv:2105.13290; Gemma |
         *,
         post_norm1: nn.Module | None = None,
         post_norm2: nn.Module | None = None,
+        cross_attention: CrossAttention | None = None,
+        cross_norm: nn.Module | None = None,
         placement: Placement = "pre",
         residual: bool = True,
         dropout: float = 0.0,
@@ -61,6 +66,8 @@ arXiv:2105.13290; Gemma |
         self.norm1 = norm1
         self.attention = attention
         self.post_norm1 = post_norm1
+        self.cross_norm = cross_norm
+        self.cross_attention = cross_attention
         self.norm2 = norm2
         self.feedforward = feedforward
         self.post_norm2 = post_norm2
@@ -74,21 +81,31 @@ arXiv:2105.13290; Gemma |
         *,
         sight: Sight = CAUSAL,
         cache: LayerCache | None = None,
+        memory: Memory | None = None,
     ) -> Float[Tensor, "batch seq d_model"]:
-        """Apply both sublayers; the arguments are those of the attention."""
+        """Apply the sublayers; the arguments are those of the attentions."""
         attended = self.attention(self._before(x, self.norm1), sight=sight, cache=cache)
-        return self._feed_forward(self._after(x, attended, self.norm1, self.post_norm1))
+        return self._rest(x, attended, memory)
 
     def forward_with_weights(
-        self, x: Float[Tensor, "batch seq d_model"], *, sight: Sight = CAUSAL
+        self,
+        x: Float[Tensor, "batch seq d_model"],
+        *,
+        sight: Sight = CAUSAL,
+        memory: Memory | None = None,
     ) -> tuple[Float[Tensor, "batch seq d_model"], Float[Tensor, "batch n_heads query key"]]:
-        """The same by explicit attention; returns the attention weights too."""
+        """The same by explicit attention; returns the weights of the self-attention too."""
         attended, weights = self.attention.forward_with_weights(
             self._before(x, self.norm1), sight=sight
         )
-        return self._feed_forward(self._after(x, attended, self.norm1, self.post_norm1)), weights
+        return self._rest(x, attended, memory), weights
 
-    def _feed_forward(self, x: Tensor) -> Tensor:
+    def _rest(self, x: Tensor, attended: Tensor, memory: Memory | None) -> Tensor:
+        """What follows the self-attention."""
+        x = self._after(x, attended, self.norm1, self.post_norm1)
+        if self.cross_attention is not None and self.cross_norm is not None:
+            found = self.cross_attention(self._before(x, self.cross_norm), memory)
+            x = self._after(x, found, self.cross_norm, None)
         found = self.feedforward(self._before(x, self.norm2))
         return self._after(x, found, self.norm2, self.post_norm2)
 

@@ -19,24 +19,33 @@ class Head(nn.Linear):
     r"""A linear map to the vocabulary, whose logits may be bounded: :math:`c \tanh(W h / c)`.
 
     Its matrix may be that of the token embedding (Press & Wolf 2017, arXiv:1608.05859). Soft-cap:
-    Gemma Team 2024, arXiv:2408.00118, section 2.
+    Gemma Team 2024, arXiv:2408.00118, section 2. T5 divides the hidden vectors by the root of their
+    size where it has the embedding's matrix, which is large (Mesh TensorFlow's code).
 
     Args:
         d_model: features in.
         vocab_size: logits out.
         bias: whether each logit has a bias.
         softcap: c, if logits are bounded.
+        scale: multiplies the hidden vectors.
     """
 
     def __init__(
-        self, d_model: int, vocab_size: int, *, bias: bool = False, softcap: float | None = None
+        self,
+        d_model: int,
+        vocab_size: int,
+        *,
+        bias: bool = False,
+        softcap: float | None = None,
+        scale: float = 1.0,
     ) -> None:
         super().__init__(d_model, vocab_size, bias=bias)
         self.softcap = softcap
+        self.scale = scale
 
     def forward(self, hidden: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch vocab"]:
         """Logits of every position."""
-        logits = super().forward(hidden)
+        logits = super().forward(hidden if self.scale == 1 else hidden * self.scale)
         return logits if self.softcap is None else soft_capped(logits, self.softcap)
 
 
@@ -89,10 +98,12 @@ class LinearHeadConfig(Config):
     kind: Literal["linear"] = "linear"
     bias: bool = False
     softcap: float | None = Field(default=None, gt=0, description="bound of the logits")
+    scaled: bool = Field(default=False, description="hidden vectors over the root of d_model")
 
     def build(self, d_model: int, vocab_size: int) -> nn.Module:
         """The head for ``d_model`` features."""
-        return Head(d_model, vocab_size, bias=self.bias, softcap=self.softcap)
+        scale = d_model**-0.5 if self.scaled else 1.0
+        return Head(d_model, vocab_size, bias=self.bias, softcap=self.softcap, scale=scale)
 
 
 class MaskedHeadConfig(Config):
