@@ -13,6 +13,7 @@ _PUBLIC = {
     "Alternative": "stemma.inference.generation",
     "Batch": "stemma.inference.batch",
     "BatchStatistics": "stemma.inference.continuous",
+    "Beam": "stemma.inference.beam",
     "Blocks": "stemma.inference.blocks",
     "CachedModel": "stemma.inference.cached_model",
     "ContinuousBatch": "stemma.inference.continuous",
@@ -38,6 +39,7 @@ _PUBLIC = {
     "add_bias": "stemma.inference.rules",
     "apply_rules": "stemma.inference.sampling",
     "apply_temperature": "stemma.inference.rules",
+    "beam_search": "stemma.inference.beam",
     "collect": "stemma.inference.text",
     "decode_one": "stemma.inference.decode",
     "distribution": "stemma.inference.sampling",
@@ -48,6 +50,7 @@ _PUBLIC = {
     "generate_batch": "stemma.inference.many",
     "generate_ids": "stemma.inference.decode",
     "generate_samples": "stemma.inference.continuation",
+    "gnmt_penalty": "stemma.inference.beam",
     "keep_min_p": "stemma.inference.rules",
     "keep_top_k": "stemma.inference.rules",
     "keep_top_p": "stemma.inference.rules",
@@ -72,6 +75,7 @@ __all__ = [
     "Alternative",
     "Batch",
     "BatchStatistics",
+    "Beam",
     "Blocks",
     "CachedModel",
     "ContinuousBatch",
@@ -97,6 +101,7 @@ __all__ = [
     "add_bias",
     "apply_rules",
     "apply_temperature",
+    "beam_search",
     "collect",
     "decode_one",
     "distribution",
@@ -107,6 +112,7 @@ __all__ = [
     "generate_batch",
     "generate_ids",
     "generate_samples",
+    "gnmt_penalty",
     "keep_min_p",
     "keep_top_k",
     "keep_top_p",
@@ -128,6 +134,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from stemma.inference.batch import Batch
+    from stemma.inference.beam import Beam, beam_search, gnmt_penalty
     from stemma.inference.bias import parse_bias
     from stemma.inference.blocks import Blocks
     from stemma.inference.cached_model import CachedModel, PagedModel, RaggedModel
