@@ -46,6 +46,7 @@ COMMANDS = {
     "generate": Command(
         "stemma.inference.commands", "generate_command", "Continue a prompt with a model."
     ),
+    "chat": Command("stemma.inference.chat_commands", "chat_command", "Talk with a model."),
     "evaluate": Command(
         "stemma.evaluation.commands",
         "evaluate_command",

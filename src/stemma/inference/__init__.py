@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _PUBLIC = {
+    "CHAT_SAMPLING": "stemma.inference.chat",
     "STYLES": "stemma.inference.sampling_config",
     "Alternative": "stemma.inference.generation",
     "Batch": "stemma.inference.batch",
@@ -16,6 +17,9 @@ _PUBLIC = {
     "Beam": "stemma.inference.beam",
     "Blocks": "stemma.inference.blocks",
     "CachedModel": "stemma.inference.cached_model",
+    "Chat": "stemma.inference.chat",
+    "ChatFormat": "stemma.inference.chat_format",
+    "ChatTerminal": "stemma.inference.chat_terminal",
     "ContinuousBatch": "stemma.inference.continuous",
     "Draft": "stemma.inference.drafts",
     "Engine": "stemma.inference.engine",
@@ -29,12 +33,15 @@ _PUBLIC = {
     "QuantisedEmbedding": "stemma.inference.quantisation",
     "QuantisedLinear": "stemma.inference.quantisation",
     "RaggedModel": "stemma.inference.cached_model",
+    "Reply": "stemma.inference.chat",
     "Report": "stemma.inference.generation",
     "SamplingConfig": "stemma.inference.sampling_config",
     "SpeculationStatistics": "stemma.inference.speculation",
     "StopStrings": "stemma.inference.stopping",
+    "TemplateFormat": "stemma.inference.chat_format",
     "Token": "stemma.inference.requests",
     "TokenSource": "stemma.inference.requests",
+    "TranscriptFormat": "stemma.inference.chat_format",
     "Writer": "stemma.inference.generation",
     "add_bias": "stemma.inference.rules",
     "apply_rules": "stemma.inference.sampling",
@@ -55,6 +62,7 @@ _PUBLIC = {
     "keep_top_k": "stemma.inference.rules",
     "keep_top_p": "stemma.inference.rules",
     "keep_typical": "stemma.inference.rules",
+    "load_chat": "stemma.inference.chat_file",
     "obstacle": "stemma.inference.engine",
     "parse_bias": "stemma.inference.bias",
     "penalise_frequency": "stemma.inference.rules",
@@ -65,12 +73,14 @@ _PUBLIC = {
     "residual": "stemma.inference.speculation",
     "sample": "stemma.inference.sampling",
     "sample_seeds": "stemma.inference.continuation",
+    "save_chat": "stemma.inference.chat_file",
     "speculate_ids": "stemma.inference.speculation",
     "stream": "stemma.inference.text",
     "window_start": "stemma.inference.decode",
 }
 
 __all__ = [
+    "CHAT_SAMPLING",
     "STYLES",
     "Alternative",
     "Batch",
@@ -78,6 +88,9 @@ __all__ = [
     "Beam",
     "Blocks",
     "CachedModel",
+    "Chat",
+    "ChatFormat",
+    "ChatTerminal",
     "ContinuousBatch",
     "Draft",
     "Engine",
@@ -91,12 +104,15 @@ __all__ = [
     "QuantisedEmbedding",
     "QuantisedLinear",
     "RaggedModel",
+    "Reply",
     "Report",
     "SamplingConfig",
     "SpeculationStatistics",
     "StopStrings",
+    "TemplateFormat",
     "Token",
     "TokenSource",
+    "TranscriptFormat",
     "Writer",
     "add_bias",
     "apply_rules",
@@ -117,6 +133,7 @@ __all__ = [
     "keep_top_k",
     "keep_top_p",
     "keep_typical",
+    "load_chat",
     "obstacle",
     "parse_bias",
     "penalise_frequency",
@@ -127,6 +144,7 @@ __all__ = [
     "residual",
     "sample",
     "sample_seeds",
+    "save_chat",
     "speculate_ids",
     "stream",
     "window_start",
@@ -138,6 +156,10 @@ if TYPE_CHECKING:
     from stemma.inference.bias import parse_bias
     from stemma.inference.blocks import Blocks
     from stemma.inference.cached_model import CachedModel, PagedModel, RaggedModel
+    from stemma.inference.chat import CHAT_SAMPLING, Chat, Reply
+    from stemma.inference.chat_file import load_chat, save_chat
+    from stemma.inference.chat_format import ChatFormat, TemplateFormat, TranscriptFormat
+    from stemma.inference.chat_terminal import ChatTerminal
     from stemma.inference.continuation import generate, generate_samples, sample_seeds
     from stemma.inference.continuous import BatchStatistics, ContinuousBatch
     from stemma.inference.decode import (

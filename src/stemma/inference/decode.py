@@ -7,7 +7,7 @@ window is: see `window_start`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Generator, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, get_args, runtime_checkable
 
 import torch
@@ -97,6 +97,14 @@ class NextLogits:
     def __call__(self, ids: Int[Tensor, "1 seq"]) -> Float[Tensor, "1 vocab"]:
         """Logits after ``ids``, or after the window of them that the context holds."""
         return self.last(ids, 1)[:, -1]
+
+    def n_shared(self, ids: Sequence[int]) -> int:
+        """How many positions of the cache are those of these ids: they will not be fed again."""
+        if self._cached_model is None or not ids:
+            return 0
+        row = torch.tensor([[*ids]], dtype=torch.int64)
+        row = row[:, window_start(len(ids), self._model.context_length) :]
+        return self._n_shared(row if self._fed is None else row.to(self._fed.device), 1)
 
     def last(self, ids: Int[Tensor, "1 seq"], n: int) -> Float[Tensor, "1 n vocab"]:
         """Logits after each of the last ``n`` ids: one pass that checks a draft."""

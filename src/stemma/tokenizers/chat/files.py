@@ -15,6 +15,10 @@ _OLD_FILE = "chat_template.json"
 _GGUF_TOKENS = {"bos_token": "bos", "eos_token": "eos", "pad_token": "padding"}
 
 
+class NoTemplateError(TokenizerError):
+    """A model has no chat template: it is a base model."""
+
+
 class Found(NamedTuple):
     """A template's source, and the special tokens that it reads: name -> text."""
 
@@ -30,7 +34,8 @@ def find_template(path: Path, name: str = "default") -> Found:
     GGUF file has it among its metadata; any other file is one.
 
     Raises:
-        TokenizerError: if there is none, or a file is damaged.
+        NoTemplateError: if there is none.
+        TokenizerError: if a file is damaged.
     """
     if path.is_dir():
         return _in_directory(path, name)
@@ -92,8 +97,8 @@ def _in_gguf(path: Path) -> Found:
     )
 
 
-def _none_in(path: Path) -> TokenizerError:
-    return TokenizerError(
+def _none_in(path: Path) -> NoTemplateError:
+    return NoTemplateError(
         "there is no chat template here",
         where=str(path),
         cure=f"Put one into {TEMPLATE_FILE}, or use ChatTemplate(CHATML).",
