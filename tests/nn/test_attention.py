@@ -21,7 +21,7 @@ from stemma.nn import (
     attend,
     attend_explicitly,
 )
-from stemma.nn.attend import attend_by_matmul
+from stemma.nn.attend import Scoring, attend_by_matmul, attend_in_blocks
 from stemma.nn.sight import causal_mask
 
 PATHS: dict[str, Callable[..., Tensor]] = {
@@ -111,6 +111,20 @@ def test_training_in_bfloat16_on_a_cpu_takes_the_products_and_is_near_the_fused_
     assert (out - exact).norm() < 0.01 * exact.norm()
     for ours, theirs in zip(found, expected, strict=True):
         assert (ours - theirs).norm() < 0.02 * theirs.norm()
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(515, 515), (130, 600), (2, 700)])
+@pytest.mark.parametrize("scoring", [Scoring(), Scoring(scale=0.2, sinks=torch.ones(6))])
+def test_bfloat16_prompts_in_blocks_are_exact_enough(
+    queries: int, keys: int, scoring: Scoring
+) -> None:
+    q, k, v = (x.bfloat16() for x in heads(2, 6, 2, queries, keys))
+    exact = attend(q.double(), k.double(), v.double(), scoring=scoring)
+    with torch.no_grad():
+        found = attend(q, k, v, scoring=scoring)
+        assert found.equal(attend_in_blocks(q, k, v, scoring=scoring))
+    assert (found - exact).norm() < 0.01 * exact.norm()
+    assert (attend(q, k, v, scoring=scoring) - exact).norm() < 0.01 * exact.norm()
 
 
 @pytest.mark.parametrize("path", PATHS)
