@@ -210,6 +210,22 @@ def test_several_new_positions_of_one_row_see_each_other() -> None:
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8", "int4"])
+def test_a_row_gets_the_same_bits_whatever_is_computed_beside_it(precision: Any) -> None:
+    """So batched, speculative and plain decoding choose the same tokens."""
+    model = randomised(config(d_model=96, feedforward=GatedMLPConfig(d_ff=64)))
+    if precision.startswith("int"):
+        quantise(model, precision)
+    else:
+        model.to(getattr(torch, precision))
+    engine, ids = Engine(model), random_ids(model, 1, 7)
+    alone = by_steps(engine, ids, [1] * 7)
+    assert torch.equal(by_steps(engine, ids, [3, 4]), alone)
+    others = torch.cat([random_ids(model, 5, 7, seed=3), ids])
+    assert torch.equal(by_steps(engine, others, [2, 1, 2, 2])[5:], alone)
+
+
+@torch.inference_mode()
 def test_a_truncated_cache_goes_on() -> None:
     model = randomised(config())
     engine, ids, others = Engine(model), random_ids(model, 1, 10), random_ids(model, 1, 10, seed=2)
@@ -223,7 +239,8 @@ def test_a_truncated_cache_goes_on() -> None:
 
 
 @torch.inference_mode()
-def test_any_number_of_threads_gives_the_same() -> None:
+def test_any_number_of_threads_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stemma.inference.engine.engine._WORTH_A_THREAD", 1)
     model = randomised(config(d_model=36))
     ids = random_ids(model, 2, 12)
     before, found = torch.get_num_threads(), []

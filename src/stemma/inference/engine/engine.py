@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stemma.errors import ModelError
@@ -21,6 +22,8 @@ from stemma.nn import KVCache
 
 MOST_ROWS = 16
 """New positions up to which the kernels are faster than torch's matrix products."""
+
+_WORTH_A_THREAD = 4_000_000
 
 
 class Engine:
@@ -94,8 +97,8 @@ class Engine:
             places: rows of the cache.
             cache: holds the positions before.
         """
-        n_threads = torch.get_num_threads()
         tables = self._tables or tables_of(self.model)
+        n_threads = _threads(tables.n_bytes)
         plan = tables.plan._replace(cache_kind=KINDS[cache.memory.dtype])
         work = _work(plan, len(ids), cache, n_threads)
         work.x[:] = self.model.embed(ids, torch.from_numpy(positions)).float().numpy()
@@ -115,7 +118,7 @@ class Engine:
         logits = torch.empty(len(x), self.vocab_size)
         tables = self._tables or tables_of(self.model)
         arrays = (tables.head, x.numpy(), logits.numpy())
-        team().run(apply_linear, torch.get_num_threads(), *arrays)
+        team().run(apply_linear, _threads(tables.n_bytes), *arrays)
         return logits.view(*hidden.shape[:-1], -1)
 
     def _rotation(self, positions: Any) -> tuple[Any, Any]:
@@ -131,6 +134,11 @@ class Engine:
         return self._angles[0, positions], self._angles[1, positions]
 
 
+def _threads(n_bytes: int) -> int:
+    """torch's number of threads, but no more than have enough weights to read between meetings."""
+    return min(torch.get_num_threads(), 1 + n_bytes // _WORTH_A_THREAD)
+
+
 def _work(plan: layout.Plan, n_rows: int, cache: KVCache, n_threads: int) -> layout.Memory:
     """Room for activations, and where the cache is."""
     attended, keys = plan.n_heads * plan.d_head, plan.n_kv_heads * plan.d_head
@@ -138,15 +146,20 @@ def _work(plan: layout.Plan, n_rows: int, cache: KVCache, n_threads: int) -> lay
     layers = np.arange(plan.n_layers)[:, None] * memory.stride(0)
     starts = memory.data_ptr() + memory.itemsize * (layers + np.arange(2) * memory.stride(1))
     return layout.Memory(
-        x=np.empty((n_rows, plan.d_model), np.float32),
-        normed=np.empty((n_threads, n_rows, plan.d_model), np.float32),
-        q=np.empty((n_rows, attended), np.float32),
-        k=np.empty((n_rows, keys), np.float32),
-        v=np.empty((n_rows, keys), np.float32),
-        attended=np.empty((n_rows, attended), np.float32),
-        hidden=np.empty((n_rows, plan.d_ff), np.float32),
-        gated=np.empty((n_rows, plan.d_ff), np.float32),
-        scores=np.empty((n_threads, cache.capacity), np.float32),
+        x=_room(n_rows, plan.d_model),
+        normed=_room(n_threads, n_rows, plan.d_model),
+        q=_room(n_rows, attended),
+        k=_room(n_rows, keys),
+        v=_room(n_rows, keys),
+        attended=_room(n_rows, attended),
+        hidden=_room(n_rows, plan.d_ff),
+        gated=_room(n_rows, plan.d_ff),
+        scores=_room(n_threads, cache.capacity),
         cache=starts,
         strides=np.array([memory.stride(i) for i in (2, 3, 4)]) * memory.itemsize,
     )
+
+
+def _room(*shape: int) -> NDArray[np.float32]:
+    """Room for numbers that begins with a line of the cache, as torch allocates it."""
+    return torch.empty(shape).numpy()

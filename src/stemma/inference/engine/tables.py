@@ -43,6 +43,7 @@ class Tables(NamedTuple):
         linears: of the layers' linear maps.
         head: of the output head.
         norms: of the layers' norms.
+        n_bytes: memory of all matrices.
         kept: tensors whose addresses stand in the tables.
     """
 
@@ -50,6 +51,7 @@ class Tables(NamedTuple):
     linears: NDArray[np.int64]
     head: NDArray[np.int64]
     norms: NDArray[np.int64]
+    n_bytes: int
     kept: list[Tensor]
 
 
@@ -65,7 +67,9 @@ def tables_of(model: Transformer) -> Tables:
         for part, norm in _norms(block).items():
             norms[i, part] = _norm(norm, kept)
     norms[n_layers, layout.FINAL] = _norm(cast("RMSNorm", model.final_norm), kept)
-    return Tables(_plan(model), linears, _linear(cast("nn.Linear", model.head), kept), norms, kept)
+    head = _linear(cast("nn.Linear", model.head), kept)
+    n_bytes = sum(tensor.nbytes for tensor in kept)
+    return Tables(_plan(model), linears, head, norms, n_bytes, kept)
 
 
 def _blocks(model: Transformer) -> list[Any]:

@@ -70,6 +70,22 @@ def _bfloats(builder: Any, address: Any, mask: Any = None) -> Any:
     return builder.bitcast(bits, _vector(_FLOAT))
 
 
+def _bfloat_pairs(builder: Any, address: Any) -> list[Any]:
+    """Numbers 0, 2, 4, ... and numbers 1, 3, 5, ... of two vectors, which no lane has to leave."""
+    word, floats = _vector(ir.IntType(32)), _vector(_FLOAT)
+    both = _load(builder, address, word)
+    halves = [builder.shl(both, _all(word, 16)), builder.and_(both, _all(word, 0xFFFF0000))]
+    return [builder.bitcast(half, floats) for half in halves]
+
+
+def _float_pairs(builder: Any, address: Any) -> list[Any]:
+    """The activations that belong to them."""
+    halves = [_floats(builder, builder.add(address, _INT(4 * i))) for i in (0, _LANES)]
+    places = [list(range(start, 2 * _LANES, 2)) for start in (0, 1)]
+    lanes = _vector(ir.IntType(32))
+    return [builder.shuffle_vector(*halves, ir.Constant(lanes, place)) for place in places]
+
+
 def _bytes(builder: Any, address: Any, mask: Any = None) -> Any:
     small = _load(builder, address, _vector(ir.IntType(8)), mask)
     wide = builder.sext(small, _vector(ir.IntType(32)))
@@ -165,24 +181,34 @@ def _tile(kind: str, n_outputs: int, n_rows: int) -> Any:
 def _sum_numbers(
     builder: Any, sums: _Sums, weights: tuple[str, Any, list[Any]], inputs: list[Any], n: Any
 ) -> None:
-    """``n`` numbers of each row, a vector at a time; what remains goes through a mask."""
+    """``n`` numbers of each row, a vector or two at a time; what remains goes through a mask."""
     kind, start, rows = weights
     read, size = _READERS[kind]
+    paired = kind == "bfloat16"
+    step = 2 * _LANES if paired else _LANES
 
     def add(i: Any, mask: Any = None) -> None:
         offset, offset_x = builder.mul(i, _INT(size)), builder.mul(i, _INT(4))
         vectors = [read(builder, builder.add(row, offset), mask) for row in rows]
-        x = [_floats(builder, builder.add(row, offset_x), mask) for row in inputs]
-        sums.add(builder, vectors, x)
+        sums.add(
+            builder, vectors, [_floats(builder, builder.add(row, offset_x), mask) for row in inputs]
+        )
 
-    n_whole = builder.and_(n, _INT(-_LANES))
-    with cgutils.for_range_slice(builder, _INT(0), n_whole, _INT(_LANES)) as (i, _):
+    def add_pairs(i: Any) -> None:
+        offset, offset_x = builder.mul(i, _INT(size)), builder.mul(i, _INT(4))
+        vectors = [_bfloat_pairs(builder, builder.add(row, offset)) for row in rows]
+        x = [_float_pairs(builder, builder.add(row, offset_x)) for row in inputs]
+        for half in range(2):
+            sums.add(builder, [pair[half] for pair in vectors], [pair[half] for pair in x])
+
+    n_whole = builder.and_(n, _INT(-step))
+    with cgutils.for_range_slice(builder, _INT(0), n_whole, _INT(step)) as (i, _):
         read_at_once = len(rows) * size
         ahead = builder.add(start, builder.mul(i, _INT(read_at_once)))
-        _prefetch(builder, ahead, read_at_once * _LANES)
-        add(i)
-    with builder.if_then(builder.icmp_signed("<", n_whole, n), likely=False):
-        add(n_whole, _mask(builder, builder.sub(n, n_whole)))
+        _prefetch(builder, ahead, read_at_once * step)
+        add_pairs(i) if paired else add(i)
+    with cgutils.for_range_slice(builder, n_whole, n, _INT(_LANES)) as (i, _):
+        add(i, _mask(builder, builder.sub(n, i)))
 
 
 def _sum_groups(
