@@ -80,6 +80,7 @@ def test_a_text_that_has_ended_is_not_computed_any_more(monkeypatch: pytest.Monk
         return hidden_states(ids, **options)
 
     monkeypatch.setattr(MODEL, "hidden_states", spy)
+    monkeypatch.setattr("stemma.inference.batch.engine_for", lambda *_: None)
     batch = Batch(MODEL)
     for n in (1, 4, 2):
         batch.add([n], max_new_tokens=n)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import stemma
 from stemma.errors import ModelError
-from stemma.inference import SamplingConfig, generate_ids
+from stemma.inference import Batch, ContinuousBatch, SamplingConfig, generate_ids
 from stemma.inference.engine import Engine, choice, obstacle
 from stemma.inference.quantisation import quantise
 from stemma.models import Transformer, TransformerConfig
@@ -189,9 +189,9 @@ def test_rows_of_different_lengths() -> None:
     engine, ids = Engine(model), random_ids(model, 3, 9)
     cache = engine.new_cache(3, capacity=9)
     engine.hidden_states(ids[:, :5], cache=cache)
-    lengths = np.array([5, 2, 4])
+    lengths = torch.tensor([5, 2, 4])
     rows = torch.arange(3)
-    hidden = engine.step(ids[rows, lengths], lengths, np.arange(3), cache)
+    hidden = engine.step(ids[rows, lengths], lengths, rows, cache)
     for row, length in enumerate(lengths):
         expected = model(ids[row : row + 1, : length + 1])[:, -1]
         torch.testing.assert_close(engine.head(hidden[row : row + 1]), expected, atol=1e-4, rtol=0)
@@ -203,8 +203,8 @@ def test_several_new_positions_of_one_row_see_each_other() -> None:
     engine, ids = Engine(model), random_ids(model, 2, 8)
     cache = engine.new_cache(2, capacity=8)
     engine.hidden_states(ids[:, :4], cache=cache)
-    places, positions = np.array([1, 1, 1, 0]), np.array([4, 5, 6, 4])
-    hidden = engine.step(ids[places, positions], positions, places, cache)
+    rows, positions = torch.tensor([1, 1, 1, 0]), torch.tensor([4, 5, 6, 4])
+    hidden = engine.step(ids[rows, positions], positions, rows, cache)
     expected = torch.cat([model(ids[1:, :7])[0, 4:], model(ids[:1, :5])[0, 4:]])
     torch.testing.assert_close(engine.head(hidden), expected, atol=TOLERANCE, rtol=0)
 
@@ -347,6 +347,61 @@ def test_generation_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
                 )
             )
     assert made[:2] == made[2:]
+
+
+@torch.inference_mode()
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(0, 4), min_size=3, max_size=3), min_size=1, max_size=5),
+    st.integers(0, 100),
+)
+def test_ragged_rows_equal_the_model(passes: list[list[int]], seed: int) -> None:
+    """Some ids for each of three rows, pass after pass, with padding where a row has fewer."""
+    model = randomised(config(context_length=20), seed)
+    ids, engine = random_ids(model, 3, 20), Engine(model)
+    cache = engine.new_ragged_cache(3, capacity=20)
+    for counts in passes:
+        n = max(counts)
+        if n == 0:
+            continue
+        before = cache.lengths
+        rows = [ids[row, start : start + n] for row, start in enumerate(before)]
+        cache.expect(counts)
+        hidden = engine.hidden_states(torch.stack(rows), cache=cache)
+        assert cache.lengths == tuple(map(sum, zip(before, counts, strict=True)))
+        for row, (end, count) in enumerate(zip(cache.lengths, counts, strict=True)):
+            if count:
+                expected = model(ids[row : row + 1, :end])[0, -count:]
+                found = engine.head(hidden[row, :count])
+                torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("paged", [False, True])
+def test_a_batch_is_what_its_texts_are_alone(monkeypatch: pytest.MonkeyPatch, paged: bool) -> None:
+    model = randomised(config(context_length=30))
+    prompts = [[1], [2, 3, 4], [5, 6], [7] * 9]
+    rules = [GREEDY, SamplingConfig(seed=3), SamplingConfig(seed=4, top_k=5), GREEDY]
+    alone = [
+        list(generate_ids(model, prompt, max_new_tokens=n, sampling=rule))
+        for n, (prompt, rule) in enumerate(zip(prompts, rules, strict=True), start=8)
+    ]
+    made: list[Engine] = []
+
+    def engine_for(model: Transformer, _: int) -> Engine:
+        made.append(Engine(model))
+        return made[-1]
+
+    name = "continuous" if paged else "batch"
+    monkeypatch.setattr(f"stemma.inference.{name}.engine_for", engine_for)
+    batch = ContinuousBatch(model, n_blocks=9, block_size=4) if paged else Batch(model)
+    texts: dict[int, list[int]] = {}
+    for n, (prompt, rule) in enumerate(zip(prompts, rules, strict=True), start=8):
+        texts[batch.add(prompt, max_new_tokens=n, sampling=rule)] = []
+    while batch.busy:
+        for token in batch.step():
+            texts[token.handle].append(token.id)
+    assert [*texts.values()] == alone
+    assert made
 
 
 @pytest.fixture(scope="module")

@@ -173,6 +173,10 @@ class _BorrowedCache(Cache):
         """The same once ``n`` more are in."""
         return self.length + n
 
+    def has_room(self, n: int) -> bool:
+        """Theirs grows."""
+        return True
+
     def positions(self, n: int) -> Tensor:
         """Where the new ids stand."""
         if self._places is None:

@@ -9,6 +9,7 @@ import torch
 
 from stemma.errors import ModelError
 from stemma.inference.cached_model import RaggedModel
+from stemma.inference.engine import engine_for
 from stemma.inference.evaluating import evaluating
 from stemma.inference.growing_text import PromptIds
 from stemma.inference.requests import Request, Token
@@ -112,5 +113,6 @@ class Batch:
         """The cache, made when it is known how long the texts can get."""
         if self._cache is None:
             bounds = [min(row.longest, row.context or row.longest) for row in self._rows]
+            self._model = engine_for(self._model, sum(bounds)) or self._model
             self._cache = self._model.new_ragged_cache(len(self._rows), capacity=max(bounds))
         return self._cache

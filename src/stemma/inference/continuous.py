@@ -22,6 +22,7 @@ import torch
 from stemma.errors import ModelError
 from stemma.inference.blocks import NO_BLOCK, BlockKey, Blocks, block_key
 from stemma.inference.cached_model import PagedModel
+from stemma.inference.engine import engine_for
 from stemma.inference.evaluating import evaluating
 from stemma.inference.growing_text import PromptIds
 from stemma.inference.requests import Request, Token
@@ -106,10 +107,10 @@ class ContinuousBatch:
             raise ModelError(f"{type(model).__name__} cannot keep keys and values in blocks")
         if min(n_blocks, block_size, max_rows, chunk) < 1:
             raise ModelError("n_blocks, block_size, max_rows and chunk must be 1 or more")
-        self._model: PagedModel = model
+        self._model: PagedModel = engine_for(model, n_blocks * block_size) or model
         self._language_model = model
         self._n_ids = n_ids
-        self._pool: BlockPool = model.new_block_pool(n_blocks, block_size=block_size)
+        self._pool: BlockPool = self._model.new_block_pool(n_blocks, block_size=block_size)
         self._max_rows = max_rows
         self._chunk = chunk
         self.blocks = Blocks(n_blocks)

@@ -58,6 +58,10 @@ class Cache(ABC):
     def positions(self, n: int) -> Int[Tensor, "*batch n"]:
         """Where the next ``n`` ids stand: ``[n]``, or ``[batch, n]`` where rows differ."""
 
+    @abstractmethod
+    def has_room(self, n: int) -> bool:
+        """Whether ``n`` more ids per row fit."""
+
     def key_positions(self, n: int, device: torch.device) -> Int[Tensor, "*batch keys"]:
         """Where the keys stand that `append` will give: one after the other, from 0 on."""
         return torch.arange(self.end(n), device=device)
@@ -140,6 +144,10 @@ class KVCache(Cache):
     def end(self, n: int) -> int:
         """How many positions there will be with ``n`` more."""
         return self._length + n
+
+    def has_room(self, n: int) -> bool:
+        """Whether ``n`` more ids per row fit."""
+        return self.end(n) <= self.capacity
 
     def positions(self, n: int) -> Int[Tensor, " n"]:
         """Where the next ``n`` ids stand."""

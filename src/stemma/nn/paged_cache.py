@@ -52,17 +52,21 @@ class PagedCache(RaggedRows):
         pool: where their blocks are.
         tables: the blocks of each text in order; room for what a pass adds included.
         lengths: positions of each text.
+
+    Attributes:
+        pool: as given.
+        tables: ``[texts, longest]``, padded behind.
     """
 
     def __init__(
         self, pool: BlockPool, tables: Sequence[Sequence[int]], lengths: Sequence[int]
     ) -> None:
         super().__init__(lengths, pool.memory.device)
-        self._pool = pool
+        self.pool = pool
         self._capacities = [len(table) * pool.block_size for table in tables]
         longest = max(map(len, tables), default=0)
         padded = [[*table, *[0] * (longest - len(table))] for table in tables]
-        self._tables = self._tensor_of(padded)
+        self.tables = self._tensor_of(padded)
         self._slots: Tensor | None = None
 
     def _tensor_of(self, tables: list[list[int]]) -> Tensor:
@@ -79,18 +83,23 @@ class PagedCache(RaggedRows):
         Raises:
             ModelError: if a text's blocks have no room for them.
         """
-        n, size = keys.shape[2], self._pool.block_size
+        n, size = keys.shape[2], self.pool.block_size
         if self._slots is None or self._places is None:
             self._check(n)
             places, positions = self.places(n), torch.arange(self.end(n), device=self._device)
-            self._slots = self._tables[:, positions // size] * size + positions % size
-            block = self._tables[places.rows, places.positions // size]
+            self._slots = self.tables[:, positions // size] * size + positions % size
+            block = self.tables[places.rows, places.positions // size]
             self._targets = block * size + places.positions % size
-        memory = self._pool.memory[layer]
+        memory = self.pool.memory[layer]
         for part, states in zip(memory, (keys, values), strict=True):
             part[self._targets] = self.places(n).of(states).to(part.dtype)
         seen = memory[:, self._slots].transpose(2, 3).to(keys.dtype)
         return seen[0], seen[1]
+
+    def has_room(self, n: int) -> bool:
+        """Whether the blocks of each text have room for the ids of the next pass."""
+        triples = zip(self._lengths, self._next(n), self._capacities, strict=True)
+        return all(length + count <= capacity for length, count, capacity in triples)
 
     def _check(self, n: int) -> None:
         triples = zip(self._lengths, self._next(n), self._capacities, strict=True)

@@ -135,6 +135,15 @@ class RaggedCache(RaggedRows):
         """The most positions of a row."""
         return self._memory.shape[-2]
 
+    def has_room(self, n: int) -> bool:
+        """Whether the ids of the next pass fit."""
+        return self.end(n) <= self.capacity
+
+    @property
+    def memory(self) -> Float[Tensor, "n_layers 2 batch n_kv_heads capacity d_head"]:
+        """Keys and values of all layers; what lies behind a row's length means nothing."""
+        return self._memory
+
     def append(
         self,
         layer: int,
@@ -149,7 +158,7 @@ class RaggedCache(RaggedRows):
             ModelError: if they do not fit.
         """
         end = self.end(keys.shape[2])
-        if end > self.capacity:
+        if not self.has_room(keys.shape[2]):
             raise ModelError(
                 f"the cache holds {self.capacity} positions, and a row would have {end}",
                 cure="Make a larger cache, or truncate this one.",

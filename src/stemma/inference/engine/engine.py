@@ -13,12 +13,13 @@ from torch import Tensor
 from stemma.errors import ModelError
 from stemma.inference.engine.fitness import DTYPES, obstacle
 from stemma.inference.engine.large_pages import settle
+from stemma.inference.engine.places import Place, ServedCache, memory_of, place_of
 from stemma.inference.engine.tables import KINDS, Tables, tables_of
 from stemma.inference.engine.team import team
 from stemma.inference.kernels import layout
 from stemma.inference.kernels.step import apply_linear, step
 from stemma.models import Transformer
-from stemma.nn import KVCache
+from stemma.nn import BlockPool, KVCache, RaggedCache
 
 MOST_ROWS = 16
 """New positions up to which the kernels are faster than torch's matrix products."""
@@ -54,38 +55,58 @@ class Engine:
         self._tables = tables_of(self.model)
         return self.model.new_cache(batch_size, capacity=capacity)
 
+    def new_ragged_cache(self, batch_size: int, *, capacity: int | None = None) -> RaggedCache:
+        """The same for rows of different lengths."""
+        self._tables = tables_of(self.model)
+        return self.model.new_ragged_cache(batch_size, capacity=capacity)
+
+    def new_block_pool(self, n_blocks: int, *, block_size: int = 16) -> BlockPool:
+        """The same in blocks, for texts that come and go."""
+        self._tables = tables_of(self.model)
+        return self.model.new_block_pool(n_blocks, block_size=block_size)
+
     def next_log_probs(self, ids: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq vocab"]:
         """What the model says of whole texts."""
         return self.model.next_log_probs(ids)
 
     def hidden_states(
-        self, ids: Int[Tensor, "batch seq"], *, cache: KVCache | None = None
+        self, ids: Int[Tensor, "batch seq"], *, cache: ServedCache | None = None
     ) -> Float[Tensor, "batch seq d_model"]:
         """What the head reads, for ids that follow those in the cache; adds them to it."""
         if cache is None or not self._can_step(ids, cache):
             return self.model.hidden_states(ids, cache=cache)
         batch, new = ids.shape
-        positions = np.tile(np.arange(cache.length, cache.length + new), batch)
-        hidden = self.step(ids.flatten(), positions, np.repeat(np.arange(batch), new), cache)
+        own, taken = ids.flatten(), None
+        if isinstance(cache, KVCache):
+            rows = torch.arange(batch).repeat_interleave(new)
+            positions = cache.positions(new).repeat(batch)
+        else:
+            rows, positions, taken = cache.places(new)
+            own = own if taken is None else own[taken]
+        hidden = self.step(own, positions, rows, cache)
+        if taken is not None:
+            hidden = hidden.new_zeros(batch * new, hidden.shape[1]).index_copy_(0, taken, hidden)
         cache.advance(new)
         return hidden.view(batch, new, -1)
 
-    def _can_step(self, ids: Tensor, cache: KVCache) -> bool:
+    def _can_step(self, ids: Tensor, cache: ServedCache) -> bool:
         """Whether there are few ids, and nothing that the model would refuse."""
-        end = cache.length + ids.shape[1]
-        fits = ids.shape[0] == cache.batch_size and end <= min(cache.capacity, self.context_length)
-        if not fits or not 0 < ids.numel() <= MOST_ROWS or torch.is_grad_enabled():
+        n = ids.shape[1]
+        if not 0 < ids.numel() <= MOST_ROWS or torch.is_grad_enabled():
             return False
+        n_rows = cache.batch_size if isinstance(cache, KVCache) else len(cache.lengths)
+        fits = cache.end(n) <= self.context_length and cache.has_room(n) and len(ids) == n_rows
         lowest, highest = ids.aminmax()
-        return int(lowest) >= 0 and int(highest) < self.vocab_size and cache.memory.dtype in DTYPES
+        known = int(lowest) >= 0 and int(highest) < self.vocab_size
+        return fits and known and memory_of(cache).dtype in DTYPES
 
     def step(
         self,
-        ids: Int[Tensor, " rows"],
-        positions: Int[np.ndarray, " rows"],
-        places: Int[np.ndarray, " rows"],
-        cache: KVCache,
-    ) -> Float[Tensor, "rows d_model"]:
+        ids: Int[Tensor, " ids"],
+        positions: Int[Tensor, " ids"],
+        rows: Int[Tensor, " ids"],
+        cache: ServedCache,
+    ) -> Float[Tensor, "ids d_model"]:
         """What the head reads at some new positions, each of its own row or of the same one.
 
         Keys and values are written to the cache, whose length stays as it is. A position sees those
@@ -94,17 +115,18 @@ class Engine:
         Args:
             ids: the ids that stand there.
             positions: where, counted from the beginning of a text.
-            places: rows of the cache.
+            rows: of the cache.
             cache: holds the positions before.
         """
         tables = self._tables or tables_of(self.model)
         n_threads = _threads(tables.n_bytes)
-        plan = tables.plan._replace(cache_kind=KINDS[cache.memory.dtype])
-        work = _work(plan, len(ids), cache, n_threads)
-        work.x[:] = self.model.embed(ids, torch.from_numpy(positions)).float().numpy()
-        cos, sin = self._rotation(positions)
-        rows = layout.Rows(positions, places, cos, sin)
-        team().run(step, n_threads, plan, tables.linears, tables.norms, rows, work)
+        plan = tables.plan._replace(cache_kind=KINDS[memory_of(cache).dtype])
+        place = place_of(cache, rows)
+        longest = int(positions.max()) + 1
+        work = _work(plan, len(ids), place, n_threads, longest)
+        work.x[:] = self.model.embed(ids, positions).float().numpy()
+        news = layout.Rows(positions.numpy(), place.runs, *self._rotation(positions, longest))
+        team().run(step, n_threads, plan, tables.linears, tables.norms, news, work)
         return torch.from_numpy(work.x)
 
     def head(self, hidden: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch vocab"]:
@@ -121,17 +143,18 @@ class Engine:
         team().run(apply_linear, _threads(tables.n_bytes), *arrays)
         return logits.view(*hidden.shape[:-1], -1)
 
-    def _rotation(self, positions: Any) -> tuple[Any, Any]:
+    def _rotation(self, positions: Tensor, longest: int) -> tuple[Any, Any]:
+        """Cosines and sines of positions below ``longest``."""
         rotary = self.model.whole.rotary
         if rotary is None:
             nothing = np.zeros((0, 0), np.float32)
             return nothing, nothing
-        needed = int(positions.max()) + 1
-        if self._angles.shape[1] < needed:
-            n = min(max(2 * needed, 256), max(self.context_length, needed))
+        if self._angles.shape[1] < longest:
+            n = min(max(2 * longest, 256), max(self.context_length, longest))
             rotation = rotary(torch.arange(n))
             self._angles = np.stack([rotation.cos.numpy(), rotation.sin.numpy()])
-        return self._angles[0, positions], self._angles[1, positions]
+        at = positions.numpy()
+        return self._angles[0, at], self._angles[1, at]
 
 
 def _threads(n_bytes: int) -> int:
@@ -139,12 +162,11 @@ def _threads(n_bytes: int) -> int:
     return min(torch.get_num_threads(), 1 + n_bytes // _WORTH_A_THREAD)
 
 
-def _work(plan: layout.Plan, n_rows: int, cache: KVCache, n_threads: int) -> layout.Memory:
+def _work(
+    plan: layout.Plan, n_rows: int, place: Place, n_threads: int, longest: int
+) -> layout.Memory:
     """Room for activations, and where the cache is."""
     attended, keys = plan.n_heads * plan.d_head, plan.n_kv_heads * plan.d_head
-    memory = cache.memory
-    layers = np.arange(plan.n_layers)[:, None] * memory.stride(0)
-    starts = memory.data_ptr() + memory.itemsize * (layers + np.arange(2) * memory.stride(1))
     return layout.Memory(
         x=_room(n_rows, plan.d_model),
         normed=_room(n_threads, n_rows, plan.d_model),
@@ -154,9 +176,9 @@ def _work(plan: layout.Plan, n_rows: int, cache: KVCache, n_threads: int) -> lay
         attended=_room(n_rows, attended),
         hidden=_room(n_rows, plan.d_ff),
         gated=_room(n_rows, plan.d_ff),
-        scores=_room(n_threads, cache.capacity),
-        cache=starts,
-        strides=np.array([memory.stride(i) for i in (2, 3, 4)]) * memory.itemsize,
+        scores=_room(n_threads, longest),
+        cache=place.starts,
+        strides=place.strides,
     )
 
 

@@ -48,17 +48,19 @@ class Plan(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """What a step computes: one new position in each of some rows of the cache.
+    """What a step computes: some new positions, each at the end of what its text has so far.
 
     Attributes:
         positions: of each row, int64; it looks at all before it and at itself.
-        places: which row of the cache it belongs to, int64.
+        runs: int64 ``[rows, n]``: where in a layer's part of the cache the row's text lies, in
+            bytes: its first positions behind the first of these numbers, as many as a run has,
+            the next behind the second.
         cos: cosines of its angles, float32 ``[rows, d_head]``.
         sin: sines, the first half negated.
     """
 
     positions: Any
-    places: Any
+    runs: Any
     cos: Any
     sin: Any
 
@@ -74,9 +76,9 @@ class Memory(NamedTuple):
         hidden: features within the feed-forward layer ``[rows, d_ff]``.
         gated: what they are multiplied by.
         scores: one row of attention weights for each thread ``[threads, capacity]``.
-        cache: int64 ``[n_layers, 2]``: where keys and values begin; then strides in bytes of a row,
-            of a head and of a position.
-        strides: int64 ``[3]``.
+        cache: int64 ``[n_layers, 2]``: where the keys and the values of a layer begin.
+        strides: int64 ``[3]``: bytes from a head to the next, from a position to the next; and how
+            many positions a run has.
     """
 
     x: Any

@@ -143,7 +143,7 @@ def _remember(
     thread: int, n_threads: int, plan: Any, norms: Any, rows: Any, memory: Any, layer: int
 ) -> None:
     """Norm and rotate queries and keys; write keys and values to the cache."""
-    n_rows, size = rows.positions.size, plan.d_head
+    n_rows, size, length = rows.positions.size, plan.d_head, memory.strides[2]
     first, last = share(n_rows * plan.n_heads, 1, thread, n_threads)
     for unit in range(first, last):
         head = address_of(memory.q) + 4 * size * unit
@@ -153,11 +153,8 @@ def _remember(
         r, head = unit // plan.n_kv_heads, unit % plan.n_kv_heads
         key, value = address_of(memory.k) + 4 * size * unit, address_of(memory.v) + 4 * size * unit
         _prepare(key, plan, norms[OF_KEYS], rows, r)
-        place = (
-            rows.places[r] * memory.strides[0]
-            + head * memory.strides[1]
-            + rows.positions[r] * memory.strides[2]
-        )
+        run, behind = rows.positions[r] // length, rows.positions[r] % length
+        place = rows.runs[r, run] + head * memory.strides[0] + behind * memory.strides[1]
         _copy(key, memory.cache[layer, 0] + place, size, plan.cache_kind)
         _copy(value, memory.cache[layer, 1] + place, size, plan.cache_kind)
 
@@ -178,23 +175,37 @@ def _attend(thread: int, n_threads: int, plan: Any, rows: Any, memory: Any, laye
     n_rows, size = rows.positions.size, plan.d_head
     scores = address_of(memory.scores[thread])
     scale = 1 / math.sqrt(size)
-    stride = memory.strides[2]
+    stride, length = memory.strides[1], memory.strides[2]
     group = plan.n_heads // plan.n_kv_heads
     first, last = share(n_rows * plan.n_heads, 1, thread, n_threads)
     for unit in range(first, last):
         r, head = unit // plan.n_heads, unit % plan.n_heads // group
         n_keys = rows.positions[r] + 1
-        place = rows.places[r] * memory.strides[0] + head * memory.strides[1]
-        keys, values = memory.cache[layer, 0] + place, memory.cache[layer, 1] + place
         query = address_of(memory.q) + 4 * size * unit
-        products(plan.cache_kind, keys, stride, 0, query, 0, 1, size, scores, 0, 0, n_keys)
+        for start in range(0, n_keys, length):
+            keys = memory.cache[layer, 0] + rows.runs[r, start // length] + head * memory.strides[0]
+            n, out = min(length, n_keys - start), scores + 4 * start
+            products(plan.cache_kind, keys, stride, 0, query, 0, 1, size, out, 0, 0, n)
         softmax(scores, n_keys, scale)
         out = address_of(memory.attended) + 4 * size * unit
-        for i in range(0, size, tiles.MIXED):
-            if plan.cache_kind == BFLOAT16:
-                tiles.bfloat_mixer(values + 2 * i, stride, scores, n_keys, out + 4 * i, size - i)
-            else:
-                tiles.float_mixer(values + 4 * i, stride, scores, n_keys, out + 4 * i, size - i)
+        for i in range(size):
+            write_float(out, i, 0.0)
+        for start in range(0, n_keys, length):
+            values = (
+                memory.cache[layer, 1] + rows.runs[r, start // length] + head * memory.strides[0]
+            )
+            weights, n = scores + 4 * start, min(length, n_keys - start)
+            _mix(plan.cache_kind, values, stride, weights, n, out, size)
+
+
+@inlined_kernel
+def _mix(kind: int, values: int, stride: int, weights: int, n: int, out: int, size: int) -> None:
+    """Add the mean of some values, by their weights, to what is there."""
+    for i in range(0, size, tiles.MIXED):
+        if kind == BFLOAT16:
+            tiles.bfloat_mixer(values + 2 * i, stride, weights, n, out + 4 * i, size - i)
+        else:
+            tiles.float_mixer(values + 4 * i, stride, weights, n, out + 4 * i, size - i)
 
 
 @lean_kernel

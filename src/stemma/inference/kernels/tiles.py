@@ -266,16 +266,19 @@ def _everywhere(builder: Any, number: Any) -> Any:
 
 
 def _mixer(kind: str, n_vectors: int) -> Any:
-    """``out[i] = sum over t of weights[t] * values[t, i]``, for so many vectors of features."""
+    """``out[i] += sum over t of weights[t] * values[t, i]``, for so many vectors of features."""
     read, size = _READERS[kind]
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         values, stride, weights, n, out, n_features = arguments
-        zero = _all(_vector(_FLOAT), 0.0)
-        sums = [cgutils.alloca_once_value(builder, zero) for _ in range(n_vectors)]
         masks = [
             _mask(builder, builder.sub(n_features, _INT(v * _LANES))) for v in range(n_vectors)
         ]
+        before = [
+            _floats(builder, builder.add(out, _INT(v * _LANES * 4)), mask)
+            for v, mask in enumerate(masks)
+        ]
+        sums = [cgutils.alloca_once_value(builder, vector) for vector in before]
         with cgutils.for_range(builder, n) as loop:
             row = builder.add(values, builder.mul(stride, loop.index))
             place = builder.add(weights, builder.mul(loop.index, _INT(4)))
