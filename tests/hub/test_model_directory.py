@@ -246,7 +246,7 @@ def test_tensors_that_do_not_fit_are_named(saved: Path) -> None:
         ("[]", "is not a JSON object"),
         ("[" * 100_000, "cannot be read as JSON"),
         ("{}", "model_type = None is not known"),
-        ('{"model_type": "t5"}', "model_type = 't5' is not known"),
+        ('{"model_type": "rwkv"}', "model_type = 'rwkv' is not known"),
     ],
 )
 def test_a_bad_config_json_is_an_error(saved: Path, text: str, message: str) -> None:

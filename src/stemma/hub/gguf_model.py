@@ -113,7 +113,7 @@ def _load(
     if divisors is not None:
         config_json["rope_scaling"] = {"factor": float(divisors.max()), **_LLAMA3}
     family = FAMILIES[_KNOWN[architecture]]
-    config = family.read_config(config_json)
+    config: TransformerConfig = family.read_config(config_json)
     if divisors is not None:
         _check_divisors(divisors, config)
     pairs = {}

@@ -23,7 +23,7 @@ from stemma.errors import ConfigError, ModelError
 from stemma.hub.assembly import assembled, half_split
 from stemma.hub.model_directory import filled
 from stemma.hub.weight_files import is_pickle, refuse_pickle
-from stemma.models import Transformer
+from stemma.models import Transformer, TransformerConfig
 from stemma.models.families import FAMILIES
 from stemma.tokenizers import Tokenizer, load_tokenizer
 
@@ -194,7 +194,7 @@ def load_llama2c(
     family = FAMILIES["llama"]
     weights = Llama2cWeights(path, header, dtype or torch.float32, torch.device(device))
     try:
-        config = family.read_config(header.config_json())
+        config: TransformerConfig = family.read_config(header.config_json())
         return filled(config, family.translate(config, weights, copy=False), dtype)
     except (ConfigError, ModelError) as error:
         raise ModelError(error.what, where=str(path), cure=error.cure) from None

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from safetensors import SafetensorError
@@ -21,7 +21,8 @@ from stemma.errors import ModelError
 from stemma.hub.card import ModelCard
 from stemma.hub.checksums import verify_checksums, write_checksums
 from stemma.hub.weight_files import SINGLE, WeightFiles, read_json
-from stemma.models import Transformer, TransformerConfig
+from stemma.models import EncoderDecoder, EncoderDecoderConfig, Transformer, TransformerConfig
+from stemma.models.config_facts import ModelConfig
 from stemma.models.families import family_for, family_named
 from stemma.models.own import FAMILY as OWN
 from stemma.tokenizers import Tokenizer
@@ -36,6 +37,7 @@ AUTO_MAP = {
     "AutoModel": "modeling_stemma.StemmaModel",
     "AutoModelForCausalLM": "modeling_stemma.StemmaForCausalLM",
 }
+_STARTS = ("decoder_start_token_id", "pad_token_id")
 _MODELING = '''\
 """For transformers, with trust_remote_code=True: this model is of a shape that stemma knows."""
 
@@ -46,7 +48,7 @@ __all__ = ["StemmaConfig", "StemmaForCausalLM", "StemmaModel"]
 
 
 def save_model(
-    model: Transformer,
+    model: Transformer | EncoderDecoder,
     tokenizer: Tokenizer,
     directory: str | Path,
     *,
@@ -85,6 +87,8 @@ def save_model(
         )
     config_json, tensors = family.to_huggingface(model.config, model.state_dict())
     ends = {"bos_token_id": tokenizer.end_of_text, "eos_token_id": tokenizer.end_of_text}
+    # What an encoder-decoder's targets begin with, and pads its sources.
+    starts = {name: config_json[name] for name in _STARTS if name in config_json}
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     card = ModelCard(directory.name) if card is None else card
     own_shape = family is OWN
@@ -94,7 +98,7 @@ def save_model(
         _write_json(partial / CONFIG, {**config_json, **ends, "dtype": dtype})
         _write_json(
             partial / GENERATION,
-            {**ends, "pad_token_id": tokenizer.end_of_text, **(generation or {})},
+            {**ends, "pad_token_id": tokenizer.end_of_text, **starts, **(generation or {})},
         )
         save_file(
             {name: tensor.cpu() for name, tensor in tensors.items()},
@@ -115,7 +119,7 @@ def load_model(
     *,
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
-) -> Transformer:
+) -> Transformer | EncoderDecoder:
     """Read the model of a directory that stemma, `transformers` or anybody else wrote.
 
     The model is built without memory and filled tensor by tensor, so that no more than one tensor
@@ -141,7 +145,7 @@ def load_model(
     verify_checksums(directory, (CONFIG, SINGLE))
     config_json = read_json(directory / CONFIG)
     family = family_named(config_json.get("model_type"), where=str(directory / CONFIG))
-    config = family.read_config(config_json)
+    config: ModelConfig = family.read_config(config_json)
     weights = WeightFiles(directory, device, dtype)
     try:
         return filled(config, family.translate(config, weights, copy=False), dtype)
@@ -149,20 +153,36 @@ def load_model(
         raise ModelError(error.what, where=str(directory), cure=error.cure) from None
 
 
+@overload
 def filled(
     config: TransformerConfig,
     parameters: Iterable[tuple[str, Tensor]],
     dtype: torch.dtype | None,
-) -> Transformer:
+) -> Transformer: ...
+
+
+@overload
+def filled(
+    config: EncoderDecoderConfig,
+    parameters: Iterable[tuple[str, Tensor]],
+    dtype: torch.dtype | None,
+) -> EncoderDecoder: ...
+
+
+def filled(
+    config: ModelConfig,
+    parameters: Iterable[tuple[str, Tensor]],
+    dtype: torch.dtype | None,
+) -> Transformer | EncoderDecoder:
     """A model built without memory and filled one parameter after another, for evaluation.
 
     Args:
         config: of the model.
-        parameters: all of them by name, but a tied head.
+        parameters: all of them by name, but tied ones.
         dtype: what they are turned into; None: they stay as they are.
     """
     with torch.device("meta"):
-        model = Transformer(config)
+        model = config.build()
     for name, tensor in parameters:
         part, _, last = name.rpartition(".")
         model.get_submodule(part).register_parameter(last, nn.Parameter(tensor.to(dtype)))

@@ -76,7 +76,15 @@ def load(
             cure="Save its tokenizer there with tokenizer.save(directory), or open the model alone "
             "with stemma.hub.load_model.",
         )
-    return load_model(place, dtype=chosen, device=device), read_tokenizer(place)
+    model = load_model(place, dtype=chosen, device=device)
+    if not isinstance(model, Transformer):
+        raise ModelError(
+            "is an encoder-decoder, which writes a target for a source and continues no text",
+            where=str(place),
+            cure="Open it with stemma.hub.load_model and give it sources: "
+            "stemma.inference.translate_ids.",
+        )
+    return model, read_tokenizer(place)
 
 
 def load_tokenizer(path_or_name: str | Path) -> Tokenizer:

@@ -44,6 +44,7 @@ _HARMLESS = frozenset(
         "id2label",
         "label2id",
         "num_labels",
+        "_num_labels",
         "problem_type",
         "finetuning_task",
         "output_attentions",

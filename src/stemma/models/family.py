@@ -5,23 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from stemma.errors import ModelError
+from stemma.models.config_facts import ModelConfig, head_of, is_base, resolved, shapes_of, tied
 from stemma.models.rows import Row, Weight
-from stemma.models.transformer import Transformer
 from stemma.models.transformer_config import TransformerConfig
-from stemma.nn import MLPConfig, NoHeadConfig, PoolerConfig
-
-HEAD = "head.weight"
-EMBEDDING = "embed.tokens.weight"
 
 # Files of the first years spell the parameters of norms in another way.
 _OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
+C = TypeVar("C", bound=ModelConfig)
 T = TypeVar("T")
 
 
@@ -58,8 +55,8 @@ def need_heads_that_fill(config: TransformerConfig) -> None:
 
 
 @dataclass(frozen=True)
-class Family:
-    """A model of Hugging Face's that a `Transformer` can be, and the two ways between them.
+class Family(Generic[C]):
+    """A model of Hugging Face's that one of this kind can be, and the two ways between them.
 
     Attributes:
         model_type: what ``config.json`` calls it.
@@ -72,6 +69,9 @@ class Family:
         read_config: ``config.json`` -> config; raises ModelError naming the key in the way, and
             ConfigError if the numbers do not fit one another.
         weights: config -> the table of names, the head apart.
+        copies: config -> their names of further copies of a matrix that may be in their files, and
+            the parameter here that each must equal.
+        config_type: what it is a config of.
     """
 
     model_type: str
@@ -79,18 +79,22 @@ class Family:
     base_architecture: str
     prefix: str
     head: str
-    buffers: Callable[[TransformerConfig], re.Pattern[str]]
-    to_config_json: Callable[[TransformerConfig], dict[str, Any]]
-    read_config: Callable[[Mapping[str, Any]], TransformerConfig]
-    weights: Callable[[TransformerConfig], Iterable[Row]]
+    buffers: Callable[[C], re.Pattern[str]]
+    to_config_json: Callable[[C], dict[str, Any]]
+    read_config: Callable[[Mapping[str, Any]], C]
+    weights: Callable[[C], Iterable[Row]]
+    copies: Callable[[C], Mapping[str, str]] = lambda config: {}
+    config_type: type[ModelConfig] = TransformerConfig
 
-    def write_config(self, config: TransformerConfig) -> dict[str, Any]:
+    def write_config(self, config: C) -> dict[str, Any]:
         """``config.json``, from which `read_config` makes the same model again.
 
         Raises:
             ModelError: naming the field of ``config`` that the family cannot express.
         """
-        architecture = self.base_architecture if _is_base(config) else self.architecture
+        kind = type(config)
+        need(issubclass(kind, self.config_type), "the kind of model", kind.__name__)
+        architecture = self.base_architecture if is_base(config) else self.architecture
         config_json = {
             "architectures": [architecture],
             "model_type": self.model_type,
@@ -101,13 +105,14 @@ class Family:
             need(field in known and known[field] == value, field, value)
         return config_json
 
-    def table(self, config: TransformerConfig) -> list[Row]:
+    def table(self, config: C) -> list[Row]:
         """Every tensor of a model's file."""
-        own_head = not (config.tie_embeddings or _is_base(config))
-        return [*self.weights(config), *([Weight(self.head, (HEAD,))] if own_head else [])]
+        head = head_of(config)
+        own_head = head not in tied(config) and not is_base(config)
+        return [*self.weights(config), *([Weight(self.head, (head,))] if own_head else [])]
 
     def to_huggingface(
-        self, config: TransformerConfig, state: Mapping[str, Tensor]
+        self, config: C, state: Mapping[str, Tensor]
     ) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """``config.json`` and the tensors of ``model.safetensors``.
 
@@ -119,8 +124,8 @@ class Family:
             ModelError: if the family cannot express the config, or the state is not the config's.
         """
         config_json = self.write_config(config)
-        _check_names(set(state) - _tied(config), set(shapes_of(config)), "state")
-        prefix = self.prefix if _is_base(config) else ""
+        _check_names(set(state) - set(tied(config)), set(shapes_of(config)), "state")
+        prefix = self.prefix if is_base(config) else ""
         tensors = {
             name.removeprefix(prefix): tensor
             for row in self.table(config)
@@ -130,7 +135,7 @@ class Family:
 
     def from_huggingface(
         self, config_json: Mapping[str, Any], tensors: Mapping[str, Tensor]
-    ) -> tuple[TransformerConfig, dict[str, Tensor]]:
+    ) -> tuple[C, dict[str, Tensor]]:
         """The inverse of `to_huggingface`.
 
         Raises:
@@ -141,7 +146,7 @@ class Family:
         return config, dict(self.translate(config, tensors))
 
     def translate(
-        self, config: TransformerConfig, tensors: Mapping[str, Tensor], *, copy: bool = True
+        self, config: C, tensors: Mapping[str, Tensor], *, copy: bool = True
     ) -> Iterator[tuple[str, Tensor]]:
         """Name and tensor of one parameter after the other; names are checked before the first.
 
@@ -166,22 +171,26 @@ class Family:
         return self._translated(config, tensors, copy=copy)
 
     def _translated(
-        self, config: TransformerConfig, tensors: Mapping[str, Tensor], *, copy: bool
+        self, config: C, tensors: Mapping[str, Tensor], *, copy: bool
     ) -> Iterator[tuple[str, Tensor]]:
         table = self.table(config)
         expected = {name for row in table for name in row.theirs}
-        known = expected | {self.head}
+        ties = tied(config)
+        copies = dict(self.copies(config))
+        if head_of(config) in ties:
+            copies[self.head] = ties[head_of(config)]
+        known = expected | {self.head, *copies}
         buffers = self.buffers(config)
         names = {self._canonical(name, known, buffers): name for name in tensors}
         weightless = {name for name in names if name not in known and buffers.search(name)}
-        found = set(names) - weightless - ({self.head} if config.tie_embeddings else set())
-        _check_names(found, expected, "file")
+        _check_names(set(names) - weightless - set(copies), expected, "file")
         shapes = shapes_of(config)
         spelt = _Spelt(tensors, names)
         for row in table:
             for name, tensor in row.read(spelt, shapes, copy=copy):
-                if name == EMBEDDING and self.head in names and config.tie_embeddings:
-                    self._check_tied(tensor, spelt[self.head])
+                for copy_, original in copies.items():
+                    if original == name and copy_ in names:
+                        _check_equal(copy_, spelt[copy_], tensor)
                 yield name, tensor
 
     def _canonical(self, name: str, known: set[str], buffers: re.Pattern[str]) -> str:
@@ -191,59 +200,13 @@ class Family:
             return name
         return self.prefix + name
 
-    def _check_tied(self, embedding: Tensor, head: Tensor) -> None:
-        if not torch.equal(embedding, head):
-            raise ModelError(
-                f"config.json ties the head to the embedding, but {self.head} differs from it",
-                cure="Set tie_word_embeddings to false in config.json if the head is its own.",
-            )
 
-
-def resolved(config: TransformerConfig) -> dict[str, Any]:
-    """Dotted name of a field -> its value, for all that decides what a model computes.
-
-    Defaults that follow from other fields are worked out; dropout, the weights' beginnings, and how
-    experts are kept evenly used, which are settings of training, are left out.
-    """
-    values = config.model_dump(exclude={"init", "dropout"})
-    attention, feedforward = values["attention"], values["feedforward"]
-    attention.pop("dropout")
-    attention["n_kv_heads"] = attention["n_kv_heads"] or attention["n_heads"]
-    attention["d_head"] = config.attention.head_size(config.d_model)
-    attention["scale"] = config.attention.scale_for(config.d_model)
-    for setting in ("capacity_factor", "jitter", "balance_loss", "z_loss", "balance_over"):
-        feedforward.pop(setting, None)
-    if isinstance(config.feedforward, MLPConfig):
-        feedforward["d_ff"] = feedforward["d_ff"] or 4 * config.d_model
-    if config.local is not None:
-        local = values["local"]
-        local["position"] = local["position"] or values["position"]
-        local["global_every"] = [config.local.holds(i) for i in range(config.n_layers)]
-    return dict(_flat(values))
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
-def _is_base(config: TransformerConfig) -> bool:
-    """Whether the model ends before the logits."""
-    return isinstance(config.head, NoHeadConfig | PoolerConfig)
-
-
-def shapes_of(config: TransformerConfig) -> dict[str, torch.Size]:
-    """Parameter name -> shape of the model that ``config`` describes, without its memory."""
-    with torch.device("meta"):
-        state = Transformer(config).state_dict()
-    return {name: tensor.shape for name, tensor in state.items() if name not in _tied(config)}
-
-
-def _tied(config: TransformerConfig) -> set[str]:
-    return {HEAD} if config.tie_embeddings else set()
+def _check_equal(name: str, copy: Tensor, original: Tensor) -> None:
+    if not torch.equal(copy, original):
+        raise ModelError(
+            f"config.json ties the embedding to other matrices, but {name} differs from it",
+            cure="Set tie_word_embeddings to false in config.json if the matrix is its own.",
+        )
 
 
 class _Spelt(Mapping[str, Tensor]):

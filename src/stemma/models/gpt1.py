@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stemma.models import gpt2
+from stemma.models.config_facts import EMBEDDING
 from stemma.models.config_json import ConfigJson
-from stemma.models.family import EMBEDDING, Family, expect, need, need_heads_that_fill
+from stemma.models.family import Family, expect, need, need_heads_that_fill
 from stemma.models.rows import Row, Weight
 from stemma.models.transformer_config import TransformerConfig
 from stemma.nn import (

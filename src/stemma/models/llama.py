@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
 from typing import Any, Literal
 
+from stemma.models.config_facts import EMBEDDING
 from stemma.models.config_json import ACTIVATIONS, ConfigJson
-from stemma.models.family import EMBEDDING, Family, expect, need
+from stemma.models.family import Family, expect, need
 from stemma.models.rotary_json import read_rotary, write_rotary
 from stemma.models.rows import Row, Weight
 from stemma.models.transformer_config import LocalLayersConfig, TransformerConfig
@@ -180,7 +181,7 @@ def shaped(
     to_config_json: Callable[[TransformerConfig], dict[str, Any]],
     read_config: Callable[[Mapping[str, Any]], TransformerConfig],
     weights: Callable[[TransformerConfig], Iterable[Row]] = weights,
-) -> Family:
+) -> Family[TransformerConfig]:
     """A family of Llama's shape: all that differs between them.
 
     Args:

@@ -9,8 +9,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from stemma.models.config_facts import HEAD, shapes_of
 from stemma.models.config_json import ConfigJson
-from stemma.models.family import HEAD, Family, shapes_of
+from stemma.models.family import Family
 from stemma.models.rows import Weight
 from stemma.models.transformer_config import TransformerConfig
 

@@ -110,6 +110,36 @@ class Stack:
         yield self.ours, stack
 
 
+@dataclass(frozen=True)
+class OneRow:
+    """A vector here that is a matrix of one row in their file.
+
+    Attributes:
+        name: its name in their file.
+        ours: the parameter.
+    """
+
+    name: str
+    ours: str
+
+    @property
+    def theirs(self) -> tuple[str, ...]:
+        """Its name."""
+        return (self.name,)
+
+    def write(self, state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """See `Row`."""
+        yield self.name, state[self.ours].detach().unsqueeze(0).contiguous()
+
+    def read(
+        self, tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], *, copy: bool
+    ) -> Iterator[tuple[str, Tensor]]:
+        """See `Row`."""
+        row = tensors[self.name]
+        _check_shape(self.name, row, (1, *shapes[self.ours]))
+        yield self.ours, row.squeeze(0).clone() if copy else row.squeeze(0)
+
+
 def _check_shape(name: str, tensor: Tensor, expected: Sequence[int]) -> None:
     if tuple(tensor.shape) != tuple(expected):
         raise ModelError(
