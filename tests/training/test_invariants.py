@@ -24,6 +24,7 @@ from tiny_training import (
 from torch import Tensor, nn
 
 from stemma.data import Batches
+from stemma.training.contracts import BatchSource
 from stemma.training.objective import Objective
 
 STEPS = 50
@@ -44,9 +45,12 @@ def trajectory(
     kind: type[Batches] = MaskedBatches,
     **changes: Any,
 ) -> Trajectory:
-    model = model or TinyModel(dropout=dropout)
+    return trajectory_of(model or TinyModel(dropout=dropout), tiny_batches(8, kind=kind), **changes)
+
+
+def trajectory_of(model: nn.Module, batches: BatchSource, **changes: Any) -> Trajectory:
+    """50 steps of a model over batches of 8."""
     reports: list[Any] = []
-    batches = tiny_batches(8, kind=kind)
     trainer = tiny_trainer(
         model=model,
         batches=batches,

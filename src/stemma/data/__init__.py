@@ -15,6 +15,8 @@ _PUBLIC = {
     "Batches": "stemma.data.batches",
     "Document": "stemma.data.sources",
     "PackedDocuments": "stemma.data.windows",
+    "PairBatch": "stemma.data.pairs",
+    "PairBatches": "stemma.data.pairs",
     "Permutation": "stemma.data.order",
     "Prepared": "stemma.data.prepare",
     "ShardWriter": "stemma.data.shard_writer",
@@ -39,6 +41,8 @@ __all__ = [
     "Batches",
     "Document",
     "PackedDocuments",
+    "PairBatch",
+    "PairBatches",
     "Permutation",
     "Prepared",
     "ShardWriter",
@@ -60,6 +64,7 @@ if TYPE_CHECKING:
     from stemma.data.batches import Batch, Batches
     from stemma.data.corpus import shipped_corpora, shipped_corpus
     from stemma.data.order import Permutation
+    from stemma.data.pairs import PairBatch, PairBatches
     from stemma.data.prepare import Prepared, open_prepared
     from stemma.data.shard_writer import ShardWriter
     from stemma.data.shards import TokenShards, write_shards

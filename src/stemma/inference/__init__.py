@@ -76,6 +76,7 @@ _PUBLIC = {
     "save_chat": "stemma.inference.chat_file",
     "speculate_ids": "stemma.inference.speculation",
     "stream": "stemma.inference.text",
+    "translate_ids": "stemma.inference.translation",
     "window_start": "stemma.inference.decode",
 }
 
@@ -147,6 +148,7 @@ __all__ = [
     "save_chat",
     "speculate_ids",
     "stream",
+    "translate_ids",
     "window_start",
 ]
 
@@ -194,6 +196,9 @@ if TYPE_CHECKING:
     from stemma.inference.speculation import SpeculationStatistics, residual, speculate_ids
     from stemma.inference.stopping import StopStrings
     from stemma.inference.text import collect, stream
+    from stemma.inference.translation import (
+        translate_ids,
+    )
 
 
 def __getattr__(name: str) -> Any:

@@ -3,7 +3,7 @@
 from stemma.training.checkpoint import Checkpoint, CheckpointStore
 from stemma.training.loop import Trainer
 from stemma.training.metrics import MetricsLog, read_metrics
-from stemma.training.objective import LossTerms, NextToken, Objective
+from stemma.training.objective import LossTerms, NextToken, Objective, TargetGivenSource
 from stemma.training.optimizers import AdamWConfig, MuonConfig, OptimizerConfig
 from stemma.training.precision import choose_dtype
 from stemma.training.report import StepReport, TrainingResult
@@ -22,6 +22,7 @@ __all__ = [
     "OptimizerConfig",
     "ScheduleConfig",
     "StepReport",
+    "TargetGivenSource",
     "Trainer",
     "TrainingConfig",
     "TrainingResult",

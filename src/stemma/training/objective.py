@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 import torch.nn.functional as F
-from jaxtyping import Num
+from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
-from stemma.data import IGNORE_INDEX, Batch
+from stemma.data import IGNORE_INDEX, Batch, PairBatch
 from stemma.training.routing import routing_losses
 
 
@@ -50,7 +51,13 @@ class NextToken:
     The cross entropy is taken in float32 whatever the model computes in: bfloat16 keeps 8 bits of a
     logit, and a sum over a large vocabulary would lose the small probabilities. Mixtures of experts
     add their losses (`routing_losses`).
+
+    Args:
+        label_smoothing: see `summed_cross_entropy`.
     """
+
+    def __init__(self, *, label_smoothing: float = 0.0) -> None:
+        self.label_smoothing = label_smoothing
 
     def weight(self, batch: Batch) -> Tensor:
         """The number of labels that are not `IGNORE_INDEX`."""
@@ -59,14 +66,75 @@ class NextToken:
     def __call__(self, model: nn.Module, batch: Batch) -> LossTerms:
         """Sum the cross entropy of ``model``'s logits at the labels that are scored."""
         logits = model(batch.ids, document_ids=batch.document_ids)
-        loss_sum = F.cross_entropy(
-            logits.flatten(0, 1).float(),
-            batch.labels.flatten(),
-            ignore_index=IGNORE_INDEX,
-            reduction="sum",
-        )
-        labels = (batch.labels != IGNORE_INDEX).sum(-1)
-        return with_routing(LossTerms(loss_sum, labels.sum()), model, labels)
+        return scored(logits, batch.labels, model, label_smoothing=self.label_smoothing)
+
+
+class TargetGivenSource:
+    r"""Predict each token of a target from its source and the tokens before it, in nats.
+
+    Vaswani et al. 2017, arXiv:1706.03762, section 5.
+
+    Args:
+        label_smoothing: see `summed_cross_entropy`; the paper has 0.1.
+    """
+
+    def __init__(self, *, label_smoothing: float = 0.0) -> None:
+        self.label_smoothing = label_smoothing
+
+    def weight(self, batch: PairBatch) -> Tensor:
+        """The number of labels that are not `IGNORE_INDEX`."""
+        return (batch.labels != IGNORE_INDEX).sum()
+
+    def __call__(self, model: nn.Module, batch: PairBatch) -> LossTerms:
+        """Sum the cross entropy of an encoder-decoder's logits at the labels that are scored."""
+        logits = model(batch.source_ids, batch.ids, source_mask=batch.source_mask)
+        return scored(logits, batch.labels, model, label_smoothing=self.label_smoothing)
+
+
+def scored(
+    logits: Float[Tensor, "batch seq vocab"],
+    labels: Int[Tensor, "batch seq"],
+    model: nn.Module,
+    *,
+    label_smoothing: float = 0.0,
+) -> LossTerms:
+    """The terms of a prediction, with those of the model's mixtures of experts, if it has any.
+
+    Args:
+        logits: of the model's last pass.
+        labels: what they predict; `IGNORE_INDEX` is not scored.
+        model: that gave them.
+        label_smoothing: see `summed_cross_entropy`; the loss without it is a metric then.
+    """
+    counts = (labels != IGNORE_INDEX).sum(-1)
+    loss_sum = summed_cross_entropy(logits, labels, label_smoothing)
+    metrics = {}
+    if label_smoothing:
+        with torch.no_grad():
+            metrics["cross_entropy"] = summed_cross_entropy(logits, labels)
+    return with_routing(LossTerms(loss_sum, counts.sum(), metrics), model, counts)
+
+
+def summed_cross_entropy(
+    logits: Float[Tensor, "batch seq vocab"],
+    labels: Int[Tensor, "batch seq"],
+    label_smoothing: float = 0.0,
+) -> Float[Tensor, ""]:
+    r"""Cross entropy in nats, summed over the labels that are not `IGNORE_INDEX`, in float32.
+
+    With smoothing :math:`\epsilon` the label is a distribution: :math:`\epsilon / V` for each of
+    the V tokens, and :math:`1 - \epsilon` more for the right one (Szegedy et al. 2015,
+    arXiv:1512.00567, section 7; torch). Where :math:`\epsilon' / (V - 1)` goes to the V - 1 others
+    alone, as in tensor2tensor and fairseq, it is the same loss with
+    :math:`\epsilon = \epsilon' V / (V - 1)`.
+    """
+    return F.cross_entropy(
+        logits.flatten(0, 1).float(),
+        labels.flatten(),
+        ignore_index=IGNORE_INDEX,
+        reduction="sum",
+        label_smoothing=label_smoothing,
+    )
 
 
 def with_routing(terms: LossTerms, model: nn.Module, weights: Num[Tensor, " batch"]) -> LossTerms:
@@ -81,5 +149,5 @@ def with_routing(terms: LossTerms, model: nn.Module, weights: Num[Tensor, " batc
     if found is None:
         return terms
     loss, metrics = found
-    metrics = {**terms.metrics, **metrics, "cross_entropy": terms.loss_sum.detach()}
+    metrics = {"cross_entropy": terms.loss_sum.detach(), **terms.metrics, **metrics}
     return replace(terms, loss_sum=terms.loss_sum + loss, metrics=metrics)
