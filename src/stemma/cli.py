@@ -47,6 +47,11 @@ COMMANDS = {
         "stemma.inference.commands", "generate_command", "Continue a prompt with a model."
     ),
     "chat": Command("stemma.inference.chat_commands", "chat_command", "Talk with a model."),
+    "inspect": Command(
+        "stemma.inference.inspect_command",
+        "inspect_command",
+        "The parts of a model with their shapes, and what it costs to keep and to run.",
+    ),
     "evaluate": Command(
         "stemma.evaluation.commands",
         "evaluate_command",

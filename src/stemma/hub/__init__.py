@@ -15,6 +15,7 @@ _PUBLIC = {
     "load_model": "stemma.hub.model_directory",
     "load_tokenizer": "stemma.hub.opening",
     "pull": "stemma.hub.fetching",
+    "read_config": "stemma.hub.reading_config",
     "resolve": "stemma.hub.catalog",
     "save_model": "stemma.hub.model_directory",
 }
@@ -26,6 +27,7 @@ __all__ = [
     "load_model",
     "load_tokenizer",
     "pull",
+    "read_config",
     "resolve",
     "save_model",
 ]
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from stemma.hub.fetching import pull
     from stemma.hub.model_directory import load_model, save_model
     from stemma.hub.opening import find_model, load, load_tokenizer
+    from stemma.hub.reading_config import read_config
 
 
 def __getattr__(name: str) -> Any:

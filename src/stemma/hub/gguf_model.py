@@ -5,7 +5,8 @@ Source: the format's specification, ggml-org/ggml, ``docs/gguf.md``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,27 +81,49 @@ def load_gguf(
             announces.
     """
     path = Path(path)
+    with _blaming_the_metadata(path):
+        architecture, config, places = _head(path)
+        pairs = {}
+        if architecture in INTERLEAVED:
+            attention = config.attention
+            n_kv_heads = attention.n_kv_heads or attention.n_heads
+            heads = {"attn_q": attention.n_heads, "attn_k": n_kv_heads}
+            for name in places:
+                for part, n_heads in heads.items():
+                    if f".{part}." in name:
+                        pairs[name] = n_heads
+        weights = GGUFWeights(path, places, pairs, device, dtype or torch.float32)
+        family = FAMILIES[_KNOWN[architecture]]
+        tensors = family.translate(config, weights, copy=False)
+        return filled(config, tensors, dtype or torch.float32)
+
+
+def read_gguf_config(path: Path) -> TransformerConfig:
+    """What the metadata of a GGUF file say of its model; no tensor is read.
+
+    Raises:
+        ModelError: as in `load_gguf`.
+    """
+    with _blaming_the_metadata(path):
+        return _head(path)[1]
+
+
+@contextmanager
+def _blaming_the_metadata(path: Path) -> Iterator[None]:
+    """The families know these values by the name of the file in which others keep them."""
     try:
-        entries, places = read_head(path, lambda name: not name.startswith("tokenizer."))
-    except TokenizerError as error:
-        raise ModelError(error.what, where=str(path), cure=error.cure) from None
-    try:
-        return _load(path, entries, dict(places), dtype or torch.float32, device)
-    except (ConfigError, ModelError) as error:
-        # The families know these values by the name of the file in which others keep them.
+        yield
+    except (ConfigError, ModelError, TokenizerError) as error:
         what, cure = (
             (text or "").replace("config.json", "its metadata") for text in (error.what, error.cure)
         )
         raise ModelError(what, where=str(path), cure=cure or None) from None
 
 
-def _load(
-    path: Path,
-    entries: Mapping[str, Any],
-    places: dict[str, TensorPlace],
-    dtype: torch.dtype,
-    device: torch.device | str,
-) -> Transformer:
+def _head(path: Path) -> tuple[str, TransformerConfig, dict[str, TensorPlace]]:
+    """The architecture's name, the config, and where the tensors are."""
+    entries, found = read_head(path, lambda name: not name.startswith("tokenizer."))
+    places = dict(found)
     architecture = entries.get("general.architecture")
     if architecture not in _KNOWN:
         raise ModelError(
@@ -112,20 +135,10 @@ def _load(
     config_json = _config_json(entries, places, architecture)
     if divisors is not None:
         config_json["rope_scaling"] = {"factor": float(divisors.max()), **_LLAMA3}
-    family = FAMILIES[_KNOWN[architecture]]
-    config: TransformerConfig = family.read_config(config_json)
+    config: TransformerConfig = FAMILIES[_KNOWN[architecture]].read_config(config_json)
     if divisors is not None:
         _check_divisors(divisors, config)
-    pairs = {}
-    if architecture in INTERLEAVED:
-        attention = config.attention
-        heads = {"attn_q": attention.n_heads, "attn_k": attention.n_kv_heads or attention.n_heads}
-        for name in places:
-            for part, n_heads in heads.items():
-                if f".{part}." in name:
-                    pairs[name] = n_heads
-    weights = GGUFWeights(path, places, pairs, device, dtype)
-    return filled(config, family.translate(config, weights, copy=False), dtype)
+    return architecture, config, places
 
 
 def _config_json(

@@ -33,10 +33,11 @@ def chat_command(
         typer.Option("--transcript", help="Leave the chat template: a User/Bot transcript."),
     ] = False,
 ) -> None:
-    """Talk with a model; /help lists what can be said to the program instead.
+    """Talk with a model.
 
-    Answers come as they are generated, and Ctrl-C stops one. Where the input is no terminal, each
-    line is one turn and only answers go to standard output.
+    /help lists what can be said to the program instead. Answers come as they are generated, and
+    Ctrl-C stops one. Where the input is no terminal, each line is one turn and only answers go to
+    standard output.
     """
     import sys
 

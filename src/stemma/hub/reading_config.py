@@ -1,0 +1,41 @@
+"""What a model is, without its weights: from the name of an architecture, or from its files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stemma.hub.huggingface import repository
+from stemma.hub.model_directory import CONFIG
+from stemma.hub.opening import GGUF, find_model, of_the_hub
+from stemma.hub.weight_files import read_json
+from stemma.models import PRESETS, TransformerConfig, preset
+from stemma.models.families import FAMILIES, family_named
+
+
+def read_config(path_or_name: str | Path) -> TransformerConfig:
+    """The config of a model, whose weights are neither read nor, where it can be helped, fetched.
+
+    Args:
+        path_or_name: what `load` opens, or the name of an architecture (`models.PRESETS`). Of a
+            repository of the Hub only ``config.json`` is fetched. What exists as a path is a path.
+
+    Raises:
+        ModelError: if there is no such model, or it is of a kind that is not known here.
+    """
+    name = str(path_or_name)
+    exists = Path(name).expanduser().exists()
+    if not exists and name in PRESETS:
+        return preset(name)
+    named = None if exists else repository(name)
+    place = of_the_hub(*named, (CONFIG,)) if named else find_model(path_or_name)
+    if place.is_dir():
+        config_json = read_json(place / CONFIG)
+        family = family_named(config_json.get("model_type"), where=str(place / CONFIG))
+        return family.read_config(config_json)
+    if place.suffix.lower() == GGUF:
+        from stemma.hub.gguf_model import read_gguf_config
+
+        return read_gguf_config(place)
+    from stemma.hub.llama2c_model import read_header
+
+    return FAMILIES["llama"].read_config(read_header(place).config_json())

@@ -1,0 +1,205 @@
+"""A config -> what the model is made of, and what it costs; no weight is needed for that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from stemma.models.transformer import Transformer
+from stemma.models.transformer_config import TransformerConfig
+from stemma.nn import MixtureOfExperts
+
+BYTES = {"float32": 4.0, "bfloat16": 2.0, "int8": 1.0, "int4": 0.5}
+"""Bytes of a parameter; the scales of quantised weights come on top (3 to 13 % of it)."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a model, or several alike that follow each other.
+
+    Attributes:
+        name: in its whole; of several, the numbers of the first and the last.
+        kind: its class.
+        shapes: its own parameters, without those of its parts.
+        parts: what it consists of.
+        n_parameters: of one of them, all parts included; a tied matrix counts where it is first.
+        count: how many alike there are.
+        tied: whether its matrix is that of the embedding.
+    """
+
+    name: str
+    kind: str
+    shapes: dict[str, tuple[int, ...]]
+    parts: tuple[Part, ...]
+    n_parameters: int
+    count: int = 1
+    tied: bool = False
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a model is made of and what it costs.
+
+    Attributes:
+        config: of the model.
+        tree: its parts.
+        n_parameters: all of them, tied ones counted once.
+        n_embedding: those of token, position and segment tables, and of an untied head.
+        n_active: those that one token uses: all but the experts that it does not go through.
+        n_multiplied: those of ``n_active`` that a token is multiplied with: the matrices, and of
+            the embeddings only the head's.
+        kv_numbers: numbers that the cache keeps of one position; 0 for an encoder.
+    """
+
+    config: TransformerConfig
+    tree: Part
+    n_parameters: int
+    n_embedding: int
+    n_active: int
+    n_multiplied: int
+    kv_numbers: int
+
+    def memory(self, dtype: str) -> int:
+        """Bytes of the parameters in a precision of `BYTES`."""
+        return int(self.n_parameters * BYTES[dtype])
+
+    def cache_bytes(self, n_positions: int, dtype: str = "bfloat16") -> int:
+        """Bytes of the keys and values of one text."""
+        return int(self.kv_numbers * n_positions * BYTES[dtype])
+
+    def flops_per_token(self, position: int) -> int:
+        r"""Floating-point operations of the forward pass for the token at ``position``, from 1.
+
+        :math:`2 N + \sum_l 4\, n_{heads}\, d_{head}\, T_l`: two for each of the N parameters that
+        multiply, and in each layer two each for the products of its queries with the keys and of
+        the weights with the values of the :math:`T_l` positions it sees (the window, if that is
+        less). Norms, softmax and activations are left out.
+
+        Kaplan et al. 2020, arXiv:2001.08361, section 2.1.
+        """
+        config, local = self.config, self.config.local
+        windows = [
+            min(position, local.window) if local is not None and local.holds(i) else position
+            for i in range(config.n_layers)
+        ]
+        width = config.attention.n_heads * config.attention.head_size(config.d_model)
+        return 2 * self.n_multiplied + 4 * width * sum(windows)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, as plain values for JSON."""
+        context = self.config.context_length
+        return {
+            "parameters": self.n_parameters,
+            "embedding_parameters": self.n_embedding,
+            "active_parameters": self.n_active,
+            "context_length": context,
+            "memory_bytes": {dtype: self.memory(dtype) for dtype in BYTES},
+            "flops_per_token": {
+                "first": self.flops_per_token(1),
+                "full_context": self.flops_per_token(context),
+            },
+            "kv_cache_bytes_per_token": {
+                dtype: self.cache_bytes(1, dtype) for dtype in ("float32", "bfloat16")
+            },
+            "kv_cache_bytes_full_context": {
+                dtype: self.cache_bytes(context, dtype) for dtype in ("float32", "bfloat16")
+            },
+            "tree": _plain(self.tree),
+            "config": self.config.model_dump(mode="json", exclude_none=True),
+        }
+
+
+def inspect_config(config: TransformerConfig) -> Inspection:
+    """Build the model without memory and count.
+
+    Args:
+        config: of the model; also of one that no machine could hold.
+    """
+    with torch.device("meta"):
+        model = Transformer(config)
+    tables = {id(p) for p in model.embed.parameters() if p.ndim > 1}
+    head = {id(p) for p in model.head.parameters() if p.ndim > 1}
+    inactive = {id(p): share for p, share in _unused_shares(model)}
+    n_total = n_active = n_multiplied = n_embedding = 0
+    for parameter in model.parameters():
+        n, key = parameter.numel(), id(parameter)
+        used = n - round(n * inactive.get(key, 0.0))
+        n_total += n
+        n_active += used
+        n_embedding += n if key in tables or key in head else 0
+        n_multiplied += used if parameter.ndim > 1 and (key not in tables or key in head) else 0
+    return Inspection(
+        config=config,
+        tree=_part("model", model, set()),
+        n_parameters=n_total,
+        n_embedding=n_embedding,
+        n_active=n_active,
+        n_multiplied=n_multiplied,
+        kv_numbers=_kv_numbers(config),
+    )
+
+
+def _kv_numbers(config: TransformerConfig) -> int:
+    attention = config.attention
+    n_kv_heads = attention.n_kv_heads or attention.n_heads
+    per_layer = 2 * n_kv_heads * attention.head_size(config.d_model)
+    return config.n_layers * per_layer if config.causal else 0
+
+
+def _unused_shares(model: Transformer) -> Iterator[tuple[nn.Parameter, float]]:
+    """Parameters of experts, and which part of them a token does not go through."""
+    for module in model.modules():
+        if isinstance(module, MixtureOfExperts):
+            for parameter in module.parameters():
+                if parameter.ndim == 3:
+                    yield parameter, 1 - module.n_active / module.n_experts
+
+
+def _part(name: str, module: nn.Module, seen: set[int]) -> Part:
+    own = dict(module.named_parameters(recurse=False))
+    tied = bool(own) and all(id(p) in seen for p in own.values())
+    n_own = sum(p.numel() for p in own.values() if id(p) not in seen)
+    seen.update(id(p) for p in own.values())
+    children = [_part(child, part, seen) for child, part in module.named_children()]
+    children = [child for child in children if child.n_parameters or child.tied]
+    folded = tuple(_folded(children) if isinstance(module, nn.ModuleList) else children)
+    return Part(
+        name=name,
+        kind=type(module).__name__,
+        shapes={key: tuple(p.shape) for key, p in own.items()},
+        parts=folded,
+        n_parameters=n_own + sum(child.n_parameters for child in children),
+        tied=tied,
+    )
+
+
+def _folded(parts: list[Part]) -> list[Part]:
+    """Parts that are alike but for their number, as one."""
+    rows: list[tuple[Part, int]] = []
+    for part in parts:
+        if rows and replace(part, name="") == replace(rows[-1][0], name=""):
+            rows[-1] = (rows[-1][0], rows[-1][1] + 1)
+        else:
+            rows.append((part, 1))
+    return [
+        part
+        if count == 1
+        else replace(part, name=f"{part.name}-{int(part.name) + count - 1}", count=count)
+        for part, count in rows
+    ]
+
+
+def _plain(part: Part) -> dict[str, Any]:
+    return {
+        "name": part.name,
+        "kind": part.kind,
+        "count": part.count,
+        "parameters": part.n_parameters,
+        "shapes": {name: list(shape) for name, shape in part.shapes.items()},
+        "tied": part.tied,
+        "parts": [_plain(inner) for inner in part.parts],
+    }
