@@ -62,3 +62,11 @@ def test_no_module_and_no_function_is_too_long(path: Path) -> None:
 def test_there_is_no_drawer_for_leftovers() -> None:
     names = {path.stem for path in ROOT.rglob("*")}
     assert not names & {"utils", "common", "helpers", "misc"}
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
+def test_no_module_hides_a_public_name(package: Path) -> None:
+    """Importing ``package/name.py`` makes the module an attribute, in place of a lazy ``name``."""
+    names = getattr(import_module(f"stemma.{package.name}"), "_PUBLIC", {})
+    inside = {path.stem for path in package.glob("*.py")} | {p.name for p in package.glob("*/")}
+    assert not inside & set(names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from stemma.errors import ModelError
 from stemma.hub.huggingface import repository
 from stemma.hub.model_directory import CONFIG
 from stemma.hub.opening import GGUF, find_model, of_the_hub
@@ -31,11 +32,17 @@ def read_config(path_or_name: str | Path) -> TransformerConfig:
     if place.is_dir():
         config_json = read_json(place / CONFIG)
         family = family_named(config_json.get("model_type"), where=str(place / CONFIG))
-        return family.read_config(config_json)
+        return _of_one_stack(family.read_config(config_json), name)
     if place.suffix.lower() == GGUF:
         from stemma.hub.gguf_model import read_gguf_config
 
         return read_gguf_config(place)
     from stemma.hub.llama2c_model import read_header
 
-    return FAMILIES["llama"].read_config(read_header(place).config_json())
+    return _of_one_stack(FAMILIES["llama"].read_config(read_header(place).config_json()), name)
+
+
+def _of_one_stack(config: object, name: str) -> TransformerConfig:
+    if not isinstance(config, TransformerConfig):
+        raise ModelError(f"{name} is an encoder and a decoder, and only one stack can be described")
+    return config

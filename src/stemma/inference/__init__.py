@@ -20,6 +20,7 @@ _PUBLIC = {
     "Chat": "stemma.inference.chat",
     "ChatFormat": "stemma.inference.chat_format",
     "ChatTerminal": "stemma.inference.chat_terminal",
+    "CompiledModel": "stemma.inference.compilation",
     "ContinuousBatch": "stemma.inference.continuous",
     "Draft": "stemma.inference.drafts",
     "Engine": "stemma.inference.engine",
@@ -48,11 +49,12 @@ _PUBLIC = {
     "apply_temperature": "stemma.inference.rules",
     "beam_search": "stemma.inference.beam",
     "collect": "stemma.inference.text",
+    "compiled": "stemma.inference.compilation",
     "decode_one": "stemma.inference.decode",
     "distribution": "stemma.inference.sampling",
     "draw": "stemma.inference.sampling",
     "embed_texts": "stemma.inference.embeddings",
-    "evaluating": "stemma.inference.evaluating",
+    "evaluating": "stemma.inference.evaluation_mode",
     "generate": "stemma.inference.continuation",
     "generate_batch": "stemma.inference.many",
     "generate_ids": "stemma.inference.decode",
@@ -92,6 +94,7 @@ __all__ = [
     "Chat",
     "ChatFormat",
     "ChatTerminal",
+    "CompiledModel",
     "ContinuousBatch",
     "Draft",
     "Engine",
@@ -120,6 +123,7 @@ __all__ = [
     "apply_temperature",
     "beam_search",
     "collect",
+    "compiled",
     "decode_one",
     "distribution",
     "draw",
@@ -162,6 +166,7 @@ if TYPE_CHECKING:
     from stemma.inference.chat_file import load_chat, save_chat
     from stemma.inference.chat_format import ChatFormat, TemplateFormat, TranscriptFormat
     from stemma.inference.chat_terminal import ChatTerminal
+    from stemma.inference.compilation import CompiledModel, compiled
     from stemma.inference.continuation import generate, generate_samples, sample_seeds
     from stemma.inference.continuous import BatchStatistics, ContinuousBatch
     from stemma.inference.decode import (
@@ -175,7 +180,7 @@ if TYPE_CHECKING:
     from stemma.inference.drafts import Draft, ModelDraft, PromptLookup, Proposal
     from stemma.inference.embeddings import embed_texts
     from stemma.inference.engine import Engine, obstacle
-    from stemma.inference.evaluating import evaluating
+    from stemma.inference.evaluation_mode import evaluating
     from stemma.inference.generation import Alternative, Generation, Report, Writer
     from stemma.inference.growing_text import GrowingText
     from stemma.inference.many import generate_batch
@@ -196,9 +201,7 @@ if TYPE_CHECKING:
     from stemma.inference.speculation import SpeculationStatistics, residual, speculate_ids
     from stemma.inference.stopping import StopStrings
     from stemma.inference.text import collect, stream
-    from stemma.inference.translation import (
-        translate_ids,
-    )
+    from stemma.inference.translation import translate_ids
 
 
 def __getattr__(name: str) -> Any:

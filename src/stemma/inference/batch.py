@@ -10,7 +10,7 @@ import torch
 from stemma.errors import ModelError
 from stemma.inference.cached_model import RaggedModel
 from stemma.inference.engine import engine_for
-from stemma.inference.evaluating import evaluating
+from stemma.inference.evaluation_mode import evaluating
 from stemma.inference.growing_text import PromptIds
 from stemma.inference.requests import Request, Token
 from stemma.inference.sampling_config import SamplingConfig

@@ -17,7 +17,7 @@ from torch import Tensor
 from stemma.errors import ModelError
 from stemma.inference.cached_model import CachedModel
 from stemma.inference.decode import decode_one, predict, prefill
-from stemma.inference.evaluating import device_of, evaluating
+from stemma.inference.evaluation_mode import device_of, evaluating
 from stemma.inference.growing_text import PromptIds, checked_prompt
 
 if TYPE_CHECKING:

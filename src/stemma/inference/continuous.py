@@ -23,7 +23,7 @@ from stemma.errors import ModelError
 from stemma.inference.blocks import NO_BLOCK, BlockKey, Blocks, block_key
 from stemma.inference.cached_model import PagedModel
 from stemma.inference.engine import engine_for
-from stemma.inference.evaluating import evaluating
+from stemma.inference.evaluation_mode import evaluating
 from stemma.inference.growing_text import PromptIds
 from stemma.inference.requests import Request, Token
 from stemma.inference.sampling_config import SamplingConfig

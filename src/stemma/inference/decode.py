@@ -17,7 +17,7 @@ from torch import Tensor
 from stemma.errors import ModelError
 from stemma.inference.cached_model import Cache, CachedModel
 from stemma.inference.engine import engine_for
-from stemma.inference.evaluating import device_of, evaluating
+from stemma.inference.evaluation_mode import device_of, evaluating
 from stemma.inference.growing_text import GrowingText, PromptIds, checked_prompt
 from stemma.inference.sampling_config import SamplingConfig
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stemma.errors import ModelError
 from stemma.inference.decode import NextLogits
-from stemma.inference.evaluating import evaluating
+from stemma.inference.evaluation_mode import evaluating
 from stemma.inference.growing_text import GrowingText
 from stemma.inference.sampling import distribution, draw
 

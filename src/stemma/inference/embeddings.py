@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stemma.errors import ModelError
-from stemma.inference.evaluating import evaluating
+from stemma.inference.evaluation_mode import evaluating
 from stemma.tokenizers import Tokenizer
 
 if TYPE_CHECKING:

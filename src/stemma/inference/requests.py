@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from jaxtyping import Float
 from torch import Tensor
 
-from stemma.inference.evaluating import device_of
+from stemma.inference.evaluation_mode import device_of
 from stemma.inference.growing_text import GrowingText, PromptIds, checked_prompt
 from stemma.inference.sampling_config import SamplingConfig
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from stemma.errors import ModelError
 from stemma.inference.decode import NextLogits, OnToken, Overflow
 from stemma.inference.drafts import Draft, Proposal
-from stemma.inference.evaluating import device_of, evaluating
+from stemma.inference.evaluation_mode import device_of, evaluating
 from stemma.inference.growing_text import GrowingText, PromptIds, checked_prompt
 from stemma.inference.sampling import distribution, draw
 from stemma.inference.sampling_config import SamplingConfig

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stemma.errors import ModelError
-from stemma.inference.evaluating import evaluating
+from stemma.inference.evaluation_mode import evaluating
 
 if TYPE_CHECKING:
     from stemma.models import EncoderDecoder

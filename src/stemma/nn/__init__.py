@@ -7,6 +7,7 @@ from stemma.nn.block import Block, Placement
 from stemma.nn.cache import Cache, CacheLayout, KVCache
 from stemma.nn.embedding import Embedding
 from stemma.nn.feedforward import MLP, FeedForwardConfig, GatedMLP, GatedMLPConfig, MLPConfig
+from stemma.nn.fixed_cache import FixedCache
 from stemma.nn.head import (
     Head,
     HeadConfig,
@@ -62,6 +63,7 @@ __all__ = [
     "CrossAttention",
     "Embedding",
     "FeedForwardConfig",
+    "FixedCache",
     "GatedMLP",
     "GatedMLPConfig",
     "Head",
