@@ -158,3 +158,11 @@ def test_errors() -> None:
     with pytest.raises(ModelError, match="1 samplings for 2 prompts"):
         generate_batch(SPEAKS, BYTES, ["a", "b"], sampling=[SamplingConfig()])
     assert generate_batch(SPEAKS, BYTES, []) == []
+
+
+def test_more_texts_than_rows_take_turns() -> None:
+    texts = [chr(97 + i) * (1 + i % 5) for i in range(9)]
+    together = generate_batch(SPEAKS, BYTES, texts, max_new_tokens=6, sampling=RULES[0], rows=3)
+    assert [row.text for row in together] == [
+        generate((SPEAKS, BYTES), text, max_new_tokens=6, temperature=0).text for text in texts
+    ]

@@ -233,3 +233,17 @@ def test_broken_weights_are_reported() -> None:
     with pytest.raises(ModelError, match="the model's logits hold nan"):
         next(generate_ids(model, [1], max_new_tokens=1))
     assert model.training
+
+
+def test_a_cache_of_unknown_length_doubles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stemma.inference.decode._FIRST_CAPACITY", 3)
+    model = transformer("rotary", context_length=40).eval()
+    next_logits = NextLogits(model)
+    text = torch.randint(0, 50, (1, 40), generator=torch.Generator().manual_seed(2))
+    capacities = []
+    for length in range(1, 41):
+        logits = next_logits(text[:, :length])
+        capacities.append(next_logits._cache.capacity)
+        expected = predict(model, text[:, :length])
+        torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
+    assert sorted(set(capacities)) == [3, 6, 12, 24, 40]

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -143,3 +144,30 @@ def test_biases_and_alternatives(run: Run) -> None:
 def test_penalties_are_passed_on(run: Run) -> None:
     result = run("a", "--greedy", "--max-new-tokens", "3", "--frequency-penalty", "-100")
     assert result.stdout == "abbb\n"
+
+
+def test_a_file_of_prompts(run: Run, tmp_path: Path) -> None:
+    lines, objects = tmp_path / "prompts.txt", tmp_path / "prompts.jsonl"
+    lines.write_text("a\n\nmn\n")
+    objects.write_text('{"prompt": "a", "id": 1}\n"mn"\n')
+    options = ("--greedy", "--max-new-tokens", "2")
+    shown = run(*options, "--batch", str(lines)).stdout
+    assert shown == "--- 1 of 2\nabc\n--- 2 of 2\nmnop\n"
+    result = run(*options, "--json", "--batch", str(objects)).stdout
+    assert [json.loads(line)["text"] for line in result.splitlines()] == ["bc", "op"]
+    assert run("x", "--batch", str(lines)).exit_code == 2
+    objects.write_text('{"prompt": "a"}\n{"text": "a"}\n')
+    refused = run("--batch", str(objects))
+    assert "line 2: holds no prompt" in str(refused.exception)
+
+
+def test_each_prompt_of_a_file_has_the_seed_of_its_sample(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("a\na\n")
+    options = ("--json", "--seed", "3", "--temperature", "9")
+    together = [
+        json.loads(line) for line in run(*options, "--batch", str(file)).stdout.splitlines()
+    ]
+    alone = [json.loads(line) for line in run("a", *options, "--samples", "2").stdout.splitlines()]
+    assert [row["text"] for row in together] == [row["text"] for row in alone]
+    assert together[0]["text"] != together[1]["text"]

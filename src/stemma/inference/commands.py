@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -9,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from stemma.inference import Generation
+    from stemma.inference import Generation, SamplingConfig
     from stemma.models import LanguageModel
     from stemma.tokenizers import Tokenizer
 
@@ -59,6 +60,13 @@ def generate_command(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same text.")] = None,
     samples: Annotated[int, typer.Option(min=1, help="Number of continuations.")] = 1,
+    batch: Annotated[
+        Path | None,
+        typer.Option(help='A file of prompts, one a line, or .jsonl with {"prompt": ...}.'),
+    ] = None,
+    rows: Annotated[
+        int, typer.Option(min=1, help="With --batch: the most texts that are computed at once.")
+    ] = 16,
     slide: Annotated[
         bool, typer.Option("--slide", help="Forget the oldest text when the context is full.")
     ] = False,
@@ -82,8 +90,10 @@ def generate_command(
     The prompt and its continuation go to standard output as they come; what is said about them
     goes to standard error.
     """
-    from stemma.inference import SamplingConfig, parse_bias, sample_seeds, stream
+    from stemma.inference import SamplingConfig, collect, parse_bias, sample_seeds, stream
 
+    if batch is not None and (prompt or slide or samples > 1):
+        raise typer.BadParameter("not with a prompt, --samples or --slide", param_hint="--batch")
     if greedy and temperature:
         raise typer.BadParameter("it is temperature 0: give one of the two", param_hint="--greedy")
     rules: dict[str, Any] = {
@@ -102,6 +112,15 @@ def generate_command(
     loaded, tokenizer = _load(model, dtype, quantise)
     if logit_bias:
         sampling = sampling.replace(logit_bias=parse_bias(tokenizer, logit_bias))
+    if batch is not None:
+        options: dict[str, Any] = {
+            "max_new_tokens": max_new_tokens,
+            "stop": stop or (),
+            "top_alternatives": top_alternatives,
+            "rows": rows,
+        }
+        _generate_batch((loaded, tokenizer), batch, sampling, as_json=as_json, **options)
+        return
     for number, sample_seed in enumerate(sample_seeds(sampling.seed, samples), start=1):
         pieces = stream(
             loaded,
@@ -114,7 +133,7 @@ def generate_command(
             overflow="slide" if slide else "error",
         )
         if as_json:
-            _show_json(pieces)
+            typer.echo(_as_json(collect(pieces)))
             continue
         if samples > 1:
             typer.echo(f"--- {number} of {samples}")
@@ -132,6 +151,30 @@ def _load(
     chosen = {} if dtype is None else {"dtype": getattr(torch, dtype)}
     model, tokenizer = hub.load(name, **chosen)
     return model if bits is None else quantise(model, bits), tokenizer
+
+
+def _generate_batch(
+    model: tuple[LanguageModel, Tokenizer],
+    file: Path,
+    sampling: SamplingConfig,
+    *,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    from stemma.inference import generate_batch, sample_seeds
+    from stemma.inference.prompt_file import read_prompts
+
+    prompts = read_prompts(file)
+    seeds = sample_seeds(sampling.seed, max(len(prompts), 1))
+    rules = [sampling.replace(seed=seed) for seed in seeds[: len(prompts)]]
+    generations = generate_batch(*model, prompts, sampling=rules, **options)
+    for number, generation in enumerate(generations, start=1):
+        if as_json:
+            typer.echo(_as_json(generation))
+        else:
+            typer.echo(f"--- {number} of {len(prompts)}")
+            typer.secho(generation.prompt, nl=False, bold=True)
+            typer.echo(generation.text)
 
 
 def _standard_input() -> str:
@@ -172,13 +215,11 @@ def _show(prompt: str, pieces: Generator[str, None, Generation]) -> None:
         )
 
 
-def _show_json(pieces: Generator[str, None, Generation]) -> None:
+def _as_json(generation: Generation) -> str:
     import json
     from dataclasses import asdict
 
-    from stemma.inference import collect
-
-    values = asdict(collect(pieces))
+    values = asdict(generation)
     if not values["top_alternatives"]:
         del values["top_alternatives"]
-    typer.echo(json.dumps(values, ensure_ascii=False))
+    return json.dumps(values, ensure_ascii=False)

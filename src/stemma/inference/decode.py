@@ -30,6 +30,8 @@ Overflow = Literal["error", "slide"]
 OnToken = Callable[[int, Float[Tensor, " vocab"]], None]
 """Called with each id and the logits it was chosen from, before any sampling rule."""
 
+_FIRST_CAPACITY = 2048
+
 
 @runtime_checkable
 class Markovian(Protocol):
@@ -79,20 +81,30 @@ class NextLogits:
     Args:
         model: any language model.
         cached: keep keys and values between calls if the model can.
-        longest: the most ids that a text will have; the cache need not hold more.
+        longest: the most ids that a text will have; the cache need not hold more. Where it is not
+            known, the cache doubles when it is full, and is filled anew.
     """
 
     def __init__(
         self, model: LanguageModel, *, cached: bool = True, longest: int | None = None
     ) -> None:
         self._model = model
-        self._fed: Tensor | None = None
         self._cached_model: CachedModel | None = None
+        self._capacity = 0
+        self._fed: Tensor | None = None
         if cached and isinstance(model, CachedModel):
-            bounds = [n for n in (model.context_length, longest) if n is not None]
-            capacity = min(bounds, default=None)
-            self._cached_model = engine_for(model, capacity or 0) or model
-            self._cache = self._cached_model.new_cache(1, capacity=capacity)
+            n = _FIRST_CAPACITY if longest is None else longest
+            self._cached_model = engine_for(model, n) or model
+            self._make_room(self._cached_model, n)
+
+    def _make_room(self, model: CachedModel, n: int) -> None:
+        """A cache for ``n`` positions, if there are not as many; what the old one held is lost."""
+        if n <= self._capacity:
+            return
+        bounds = [max(n, 2 * self._capacity), self._model.context_length]
+        self._capacity = min(bound for bound in bounds if bound is not None)
+        self._cache = model.new_cache(1, capacity=self._capacity)
+        self._fed = None
 
     def __call__(self, ids: Int[Tensor, "1 seq"]) -> Float[Tensor, "1 vocab"]:
         """Logits after ``ids``, or after the window of them that the context holds."""
@@ -111,6 +123,7 @@ class NextLogits:
         window = ids[:, window_start(ids.shape[1], self._model.context_length) :]
         if self._cached_model is None:
             return _last_without_cache(self._model, window, n)
+        self._make_room(self._cached_model, window.shape[1])
         self._cache.truncate(self._n_shared(window, n))
         new = window[:, self._cache.length :]
         self._fed = window

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from stemma.errors import ModelError
 from stemma.inference.batch import Batch
-from stemma.inference.cached_model import RaggedModel
+from stemma.inference.cached_model import PagedModel, RaggedModel
+from stemma.inference.continuous import ContinuousBatch
 from stemma.inference.generation import FinishReason, Generation, Report, Writer
 from stemma.inference.requests import Token, TokenSource
 from stemma.inference.sampling_config import SamplingConfig
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from stemma.models import LanguageModel
 
 Prompt = str | Sequence[int]
+
+_BLOCK_SIZE = 16
 
 
 class _Text:
@@ -66,6 +69,7 @@ def generate_batch(
     sampling: SamplingConfig | Sequence[SamplingConfig] | None = None,
     stop: str | Iterable[str] = (),
     top_alternatives: int = 0,
+    rows: int = 16,
     source: TokenSource | None = None,
 ) -> list[Generation]:
     """Continue prompts of any lengths together; each text is what it would be alone.
@@ -82,7 +86,9 @@ def generate_batch(
         sampling: how ids are chosen, for all or for each; a row without a seed takes a fresh one.
         stop: one string or several, which end a text.
         top_alternatives: how many of the most probable ids to report for each place.
-        source: a `ContinuousBatch`, for more texts than fit at once; a `Batch` of all by default.
+        rows: the most texts that are computed at once.
+        source: what computes them; by default a `Batch` if all fit into ``rows``, else a
+            `ContinuousBatch` with room for the ``rows`` longest.
 
     Returns:
         One `Generation` for each prompt, in their order.
@@ -108,23 +114,39 @@ def generate_batch(
             )
             for prompt, rule in zip(prompts, rules, strict=True)
         ]
-    source = source or Batch(model, n_ids=tokenizer.vocab_size)
-    texts: dict[int, _Text] = {}
-    for prompt, rule in zip(prompts, rules, strict=True):
-        text = _Text(tokenizer, prompt, rule, stops, top_alternatives)
-        handle = source.add(
+    texts = [
+        _Text(tokenizer, prompt, rule, stops, top_alternatives)
+        for prompt, rule in zip(prompts, rules, strict=True)
+    ]
+    longest = [len(text.prompt_ids) + max_new_tokens for text in texts]
+    source = source or _source(model, longest, rows, tokenizer.vocab_size)
+    by_handle = {
+        source.add(
             text.prompt_ids,
             max_new_tokens=max_new_tokens,
             sampling=text.sampling,
             stop_ids=end_ids(tokenizer),
-        )
-        texts[handle] = text
+        ): text
+        for text in texts
+    }
     while source.busy:
         for token in source.step():
-            texts[token.handle].take(token)
-            if texts[token.handle].writer.ended:
+            by_handle[token.handle].take(token)
+            if by_handle[token.handle].writer.ended:
                 source.leave(token.handle)
-    return [text.generation() for text in texts.values()]
+    return [text.generation() for text in texts]
+
+
+def _source(model: LanguageModel, longest: Sequence[int], rows: int, n_ids: int) -> TokenSource:
+    """A batch of all texts, or an engine for the longest ``rows`` of them at once."""
+    if len(longest) <= rows or not isinstance(model, PagedModel):
+        return Batch(model, n_ids=n_ids)
+    most = max(longest) if model.context_length is None else model.context_length
+    sizes = sorted((min(n, most) for n in longest), reverse=True)[:rows]
+    n_blocks = sum(-(-n // _BLOCK_SIZE) for n in sizes)
+    return ContinuousBatch(
+        model, n_blocks=n_blocks, block_size=_BLOCK_SIZE, max_rows=rows, n_ids=n_ids
+    )
 
 
 def _for_each(
