@@ -43,6 +43,14 @@ COMMANDS = {
         "pull_command",
         "Have a model, a tokenizer or a text on this machine, and see where.",
     ),
+    "export": Command(
+        "stemma.hub.commands",
+        "export_command",
+        "Write a model for other tools: as Hugging Face's, or as llama.cpp's GGUF.",
+    ),
+    "push": Command(
+        "stemma.hub.commands", "push_command", "Upload a model directory to the Hugging Face Hub."
+    ),
     "generate": Command(
         "stemma.inference.commands", "generate_command", "Continue a prompt with a model."
     ),

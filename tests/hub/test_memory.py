@@ -9,14 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from gguf import GGMLQuantizationType
 
-from stemma.hub import save_model
+from stemma.hub import export_gguf, save_model
+from stemma.hub.gguf_export import GGUFType
 from stemma.models import Transformer, TransformerConfig
 from stemma.nn import AttentionConfig, GatedMLPConfig, RMSNormConfig, RotaryConfig
-from stemma.tokenizers import ByteTokenizer
+from stemma.tokenizers import ByteLevelBPE, ByteTokenizer
 
 MOST = 1.3
+TOKENIZER = ByteLevelBPE.train(["a cat"], 257, special_tokens=["<|endoftext|>"])
 MEASURE = """
 import gc, sys
 import torch
@@ -105,14 +106,12 @@ def test_several_files_of_safetensors(folder: Path, small: Path, large: Path, dt
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["F32", "F16", "Q8_0"])
+@pytest.mark.parametrize("kind", ["f32", "f16", "q8_0"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_gguf(folder: Path, small: Path, kind: str, dtype: str) -> None:
-    from tests.hub.test_gguf_model import write
-
+def test_gguf(folder: Path, small: Path, kind: GGUFType, dtype: str) -> None:
     path = folder / f"{kind}.gguf"
     if not path.exists():
-        write(path, llama(32_000, 512, 6), "llama", GGMLQuantizationType[kind])
+        export_gguf(llama(32_000, 512, 6), TOKENIZER, path, dtype=kind)
     assert peak_over_size(small, path, dtype) < MOST
 
 

@@ -9,25 +9,35 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _PUBLIC = {
+    "Manners": "stemma.hub.manners",
     "ModelCard": "stemma.hub.card",
+    "export": "stemma.hub.exporting",
+    "export_gguf": "stemma.hub.gguf_export",
     "find_model": "stemma.hub.opening",
     "load": "stemma.hub.opening",
     "load_model": "stemma.hub.model_directory",
     "load_tokenizer": "stemma.hub.opening",
     "pull": "stemma.hub.fetching",
+    "push": "stemma.hub.pushing",
     "read_config": "stemma.hub.reading_config",
+    "read_manners": "stemma.hub.manners",
     "resolve": "stemma.hub.catalog",
     "save_model": "stemma.hub.model_directory",
 }
 
 __all__ = [
+    "Manners",
     "ModelCard",
+    "export",
+    "export_gguf",
     "find_model",
     "load",
     "load_model",
     "load_tokenizer",
     "pull",
+    "push",
     "read_config",
+    "read_manners",
     "resolve",
     "save_model",
 ]
@@ -35,9 +45,13 @@ __all__ = [
 if TYPE_CHECKING:
     from stemma.hub.card import ModelCard
     from stemma.hub.catalog import resolve
+    from stemma.hub.exporting import export
     from stemma.hub.fetching import pull
+    from stemma.hub.gguf_export import export_gguf
+    from stemma.hub.manners import Manners, read_manners
     from stemma.hub.model_directory import load_model, save_model
     from stemma.hub.opening import find_model, load, load_tokenizer
+    from stemma.hub.pushing import push
     from stemma.hub.reading_config import read_config
 
 

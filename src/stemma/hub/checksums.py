@@ -27,12 +27,8 @@ def verify_checksums(directory: Path, names: Iterable[str]) -> None:
     Raises:
         ModelError: naming the file that is missing or has changed, what was expected and found.
     """
-    record = directory / NAME
-    if not record.is_file():
-        return
     wanted = set(names)
-    for line in record.read_text(encoding="utf-8", errors="replace").splitlines():
-        expected, _, name = line.partition("  ")
+    for name, expected in _recorded(directory).items():
         if name not in wanted:
             continue
         if not (directory / name).is_file():
@@ -49,3 +45,22 @@ def verify_checksums(directory: Path, names: Iterable[str]) -> None:
                 cure="Copy it again from where it came; if it was changed on purpose, remove its "
                 f"line from {NAME}.",
             )
+
+
+def verify_all(directory: Path) -> None:
+    """Compare every file that was recorded.
+
+    Raises:
+        ModelError: see `verify_checksums`.
+    """
+    verify_checksums(directory, _recorded(directory))
+
+
+def _recorded(directory: Path) -> dict[str, str]:
+    """Name -> sha256."""
+    record = directory / NAME
+    if not record.is_file():
+        return {}
+    lines = record.read_text(encoding="utf-8", errors="replace").splitlines()
+    rows = (line.partition("  ") for line in lines)
+    return {name: expected for expected, _, name in rows}

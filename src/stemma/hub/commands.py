@@ -42,6 +42,51 @@ def pull_command(
     _show_pulled(name, pull(name, to=to, sha256=sha256, progress=ProgressLine()))
 
 
+def export_command(
+    model: Annotated[str, typer.Argument(help="A model directory, a run, a file, or a name.")],
+    out: Annotated[Path, typer.Argument(help="The directory (hf) or file (gguf) to write.")],
+    *,
+    to: Annotated[
+        str, typer.Option(help="hf: a directory for `transformers`; gguf: a file for llama.cpp.")
+    ] = "hf",
+    dtype: Annotated[
+        str | None, typer.Option(help="f32, f16 or bf16; for gguf also q8_0 and q4_0.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+) -> None:
+    """Write a model for other tools: as Hugging Face's, or as llama.cpp's GGUF.
+
+    The tokenizer, the chat template and the model card go with it.
+    """
+    from stemma.hub.exporting import export
+
+    if to not in ("hf", "gguf"):
+        raise typer.BadParameter("hf or gguf", param_hint="--to")
+    path = export(model, out, to="gguf" if to == "gguf" else "hf", dtype=dtype, overwrite=overwrite)
+    files = [path] if path.is_file() else sorted(path.iterdir())
+    for file in files:
+        typer.echo(f"  {file.stat().st_size:>15,} bytes  {file}")
+    following = f"llama-cli -m {path}" if to == "gguf" else f"stemma push {path} OWNER/REPO"
+    typer.echo(f"next: {following}")
+
+
+def push_command(
+    directory: Annotated[Path, typer.Argument(help="A model directory, as export wrote it.")],
+    repo: Annotated[str, typer.Argument(help="owner/repo on the Hugging Face Hub.")],
+    *,
+    private: Annotated[
+        bool, typer.Option("--private", help="A new repository is seen by you alone.")
+    ] = False,
+) -> None:
+    """Upload a model directory to the Hugging Face Hub.
+
+    Its checksums are compared first, and nothing but the parts of a model is sent.
+    """
+    from stemma.hub.pushing import push
+
+    typer.echo(push(directory, repo, private=private))
+
+
 def _show_catalog() -> None:
     from stemma.hub.catalog import catalog, is_here
 

@@ -1,10 +1,11 @@
-"""Models in GGUF files, the format of llama.cpp: those of Llama's shape.
+"""Models in GGUF files, the format of llama.cpp: those of Llama's shape, and GPT-2.
 
 Source: the format's specification, ggml-org/ggml, ``docs/gguf.md``.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from gguf.constants import GGMLQuantizationType
 from numpy.typing import NDArray
 
 from stemma.errors import ConfigError, ModelError, TokenizerError
+from stemma.hub.gguf_names import ARCHITECTURES, Architecture
 from stemma.hub.gguf_weights import GGUFWeights
 from stemma.hub.model_directory import filled
 from stemma.models import Transformer, TransformerConfig
@@ -24,31 +26,12 @@ from stemma.models.family import expect
 from stemma.nn import RotaryConfig
 from stemma.tokenizers.formats.gguf_metadata import TensorPlace, read_head
 
-INTERLEAVED = {"llama"}
-"""Architectures whose rows of queries and keys llama.cpp has in an order of its own."""
-
-_KNOWN = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
-"""What a file calls the architecture -> the family."""
-
 _ROPE_FREQUENCIES = "rope_freqs.weight"
 _LLAMA3 = {
     "rope_type": "llama3",
     "low_freq_factor": 1.0,
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 8192,
-}
-_NEEDED = {
-    "context_length": "max_position_embeddings",
-    "embedding_length": "hidden_size",
-    "block_count": "num_hidden_layers",
-    "feed_forward_length": "intermediate_size",
-    "attention.head_count": "num_attention_heads",
-}
-_OPTIONAL = {
-    "attention.head_count_kv": "num_key_value_heads",
-    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
-    "attention.key_length": "head_dim",
-    "rope.freq_base": "rope_theta",
 }
 _SCALING = {
     "rope.scaling.type": "rope_type",
@@ -58,7 +41,6 @@ _SCALING = {
     "rope.scaling.yarn_beta_fast": "beta_fast",
     "rope.scaling.yarn_beta_slow": "beta_slow",
 }
-_CHECKED = {"rope.dimension_count", "attention.value_length", "vocab_size", "attention.causal"}
 _HARMLESS = {"rope.scaling.finetuned"}
 
 
@@ -84,7 +66,7 @@ def load_gguf(
     with _blaming_the_metadata(path):
         architecture, config, places = _head(path)
         pairs = {}
-        if architecture in INTERLEAVED:
+        if architecture.pairs:
             attention = config.attention
             n_kv_heads = attention.n_kv_heads or attention.n_heads
             heads = {"attn_q": attention.n_heads, "attn_k": n_kv_heads}
@@ -92,10 +74,10 @@ def load_gguf(
                 for part, n_heads in heads.items():
                     if f".{part}." in name:
                         pairs[name] = n_heads
-        weights = GGUFWeights(path, places, pairs, device, dtype or torch.float32)
-        family = FAMILIES[_KNOWN[architecture]]
-        tensors = family.translate(config, weights, copy=False)
-        return filled(config, tensors, dtype or torch.float32)
+        kind = dtype or torch.float32
+        weights = GGUFWeights(path, places, architecture, pairs, device=device, dtype=kind)
+        tensors = FAMILIES[architecture.family].translate(config, weights, copy=False)
+        return filled(config, tensors, kind)
 
 
 def read_gguf_config(path: Path) -> TransformerConfig:
@@ -120,68 +102,82 @@ def _blaming_the_metadata(path: Path) -> Iterator[None]:
         raise ModelError(what, where=str(path), cure=cure or None) from None
 
 
-def _head(path: Path) -> tuple[str, TransformerConfig, dict[str, TensorPlace]]:
-    """The architecture's name, the config, and where the tensors are."""
+def _head(path: Path) -> tuple[Architecture, TransformerConfig, dict[str, TensorPlace]]:
+    """The architecture, the config, and where the tensors are."""
     entries, found = read_head(path, lambda name: not name.startswith("tokenizer."))
     places = dict(found)
-    architecture = entries.get("general.architecture")
-    if architecture not in _KNOWN:
+    named = entries.get("general.architecture")
+    if named not in ARCHITECTURES:
         raise ModelError(
-            f"holds a model of the architecture {architecture!r}, which is not known here",
-            cure=f"There is {', '.join(_KNOWN)}.",
+            f"holds a model of the architecture {named!r}, which is not known here",
+            cure=f"There is {', '.join(ARCHITECTURES)}.",
         )
+    architecture = ARCHITECTURES[named]
     divided = places.pop(_ROPE_FREQUENCIES, None)
     divisors = None if divided is None else _divisors(path, divided)
-    config_json = _config_json(entries, places, architecture)
+    config_json = _config_json(entries, places, named)
     if divisors is not None:
         config_json["rope_scaling"] = {"factor": float(divisors.max()), **_LLAMA3}
-    config: TransformerConfig = FAMILIES[_KNOWN[architecture]].read_config(config_json)
+    config: TransformerConfig = FAMILIES[architecture.family].read_config(config_json)
     if divisors is not None:
         _check_divisors(divisors, config)
     return architecture, config, places
 
 
 def _config_json(
-    entries: Mapping[str, Any], places: Mapping[str, TensorPlace], architecture: str
+    entries: Mapping[str, Any], places: Mapping[str, TensorPlace], named: str
 ) -> dict[str, Any]:
     """What the metadata say, in the words of ``config.json``; nothing is passed over in silence."""
-    prefix = f"{architecture}."
+    architecture, prefix = ARCHITECTURES[named], f"{named}."
     given = {
-        name.removeprefix(prefix): value.tolist() if isinstance(value, np.ndarray) else value
+        name.removeprefix(prefix): _plain(value)
         for name, value in entries.items()
         if name.startswith(prefix)
     }
-    missing = [prefix + name for name in _NEEDED if name not in given]
+    missing = [prefix + name for name in architecture.needed if name not in given]
     if missing:
         raise ModelError(f"has no {missing[0]} among its metadata")
-    known = {*_NEEDED, *_OPTIONAL, *_SCALING, *_CHECKED, *_HARMLESS}
+    words = {**architecture.needed, **architecture.optional}
+    known = {*words, "vocab_size", "attention.causal"}
+    if "rope.freq_base" in words:
+        known |= {*_SCALING, *_HARMLESS, "rope.dimension_count", "attention.value_length"}
     for name, value in given.items():
         if name not in known and value not in (None, 0, 0.0, False, ""):
             raise ModelError(f"{prefix}{name} = {value!r}: what it does is not known here")
     embedding = places.get("token_embd.weight")
     if embedding is None or len(embedding.shape) != 2:
         raise ModelError("holds no table of embeddings, token_embd.weight")
-    words = {**_NEEDED, **_OPTIONAL}
     found = {words[name]: given[name] for name in words if name in given}
     found["vocab_size"] = embedding.shape[0]
     found["tie_word_embeddings"] = "output.weight" not in places
-    if architecture == "llama":
+    if named == "llama":
         found["attention_bias"] = "blk.0.attn_q.bias" in places
         found["mlp_bias"] = "blk.0.ffn_up.bias" in places
     if given.get("rope.scaling.type", "none") != "none":
         found["rope_scaling"] = {_SCALING[name]: given[name] for name in _SCALING if name in given}
-    d_head = found.get("head_dim") or found["hidden_size"] // found["num_attention_heads"]
-    for name, expected in {
-        "rope.dimension_count": d_head,
-        "attention.value_length": d_head,
-        "vocab_size": found["vocab_size"],
-        "attention.causal": True,
-    }.items():
-        if given.get(name, expected) != expected:
-            raise ModelError(f"{prefix}{name} = {given[name]}: only {expected} can be done here")
-    if architecture == "qwen2":
+    _check(given, found, prefix)
+    if named == "qwen2":
         found.pop("head_dim", None)
     return found
+
+
+def _plain(value: Any) -> Any:
+    """A value as it was meant: a file has 1e-05 with a float32's 24 bits."""
+    if isinstance(value, float) and math.isfinite(value):
+        return float(str(np.float32(value)))
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def _check(given: Mapping[str, Any], found: Mapping[str, Any], prefix: str) -> None:
+    """Insist on what follows from other entries."""
+    expected: dict[str, Any] = {"vocab_size": found["vocab_size"], "attention.causal": True}
+    d_model, n_heads = found.get("hidden_size"), found.get("num_attention_heads")
+    if isinstance(d_model, int) and isinstance(n_heads, int) and n_heads > 0:
+        d_head = found.get("head_dim") or d_model // n_heads
+        expected |= {"rope.dimension_count": d_head, "attention.value_length": d_head}
+    for name, value in expected.items():
+        if given.get(name, value) != value:
+            raise ModelError(f"{prefix}{name} = {given[name]}: only {value} can be done here")
 
 
 def _divisors(path: Path, place: TensorPlace) -> NDArray[np.float32]:

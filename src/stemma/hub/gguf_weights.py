@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -16,28 +15,8 @@ from torch import Tensor
 
 from stemma.errors import ModelError
 from stemma.hub.assembly import assembled, half_split
+from stemma.hub.gguf_names import Architecture
 from stemma.tokenizers.formats.gguf_metadata import TensorPlace
-
-_WHOLE = {
-    "token_embd": "model.embed_tokens",
-    "output_norm": "model.norm",
-    "output": "lm_head",
-}
-_OF_A_LAYER = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-_LAYER = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)")
-_OTHER = re.compile(r"(\w+)\.(weight|bias)")
 
 _PLAIN = {
     GGMLQuantizationType.F32: torch.float32,
@@ -60,6 +39,7 @@ class GGUFWeights(Mapping[str, Tensor]):
     Args:
         path: the file.
         places: its tensors.
+        architecture: which model it is of.
         pairs: name of a tensor of the file -> number of heads whose rows are in llama.cpp's order.
         device: where the tensors are put.
         dtype: what the numbers are turned into.
@@ -72,7 +52,9 @@ class GGUFWeights(Mapping[str, Tensor]):
         self,
         path: Path,
         places: Mapping[str, TensorPlace],
+        architecture: Architecture,
         pairs: Mapping[str, int],
+        *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -84,11 +66,14 @@ class GGUFWeights(Mapping[str, Tensor]):
         for name, place in places.items():
             self._check(name, place, size)
         self._places = places
-        self._names = {_theirs(name, path): name for name in places}
+        self._architecture = architecture
+        self._names = {self._theirs(name): name for name in places}
 
     def __getitem__(self, name: str) -> Tensor:
         ours = self._names[name]
         tensor = self._read(self._places[ours])
+        if self._architecture.is_transposed(ours):
+            return tensor.T
         return half_split(tensor, self._pairs[ours]) if ours in self._pairs else tensor
 
     def __iter__(self) -> Iterator[str]:
@@ -96,6 +81,14 @@ class GGUFWeights(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._names)
+
+    def _theirs(self, name: str) -> str:
+        if (found := self._architecture.theirs(name)) is None:
+            raise ModelError(
+                f"holds the tensor {name}, which no model of this architecture has",
+                where=str(self._path),
+            )
+        return found
 
     def _read(self, place: TensorPlace) -> Tensor:
         kind = GGMLQuantizationType(place.kind)
@@ -109,7 +102,8 @@ class GGUFWeights(Mapping[str, Tensor]):
                 raise ModelError("became shorter while it was read", where=str(self._path))
             if kind in _PLAIN:
                 return torch.from_numpy(raw).view(_PLAIN[kind])
-            return torch.from_numpy(dequantize(raw.reshape(end - first, -1), kind))
+            with np.errstate(all="ignore"):  # a damaged scale may be anything
+                return torch.from_numpy(dequantize(raw.reshape(end - first, -1), kind))
 
         return assembled(place.shape, self._dtype, self._device, rows)
 
@@ -138,13 +132,3 @@ class GGUFWeights(Mapping[str, Tensor]):
                 where=where,
                 cure="Copy or download it again.",
             )
-
-
-def _theirs(name: str, path: Path) -> str:
-    if match := _LAYER.fullmatch(name):
-        layer, part, kind = match.groups()
-        if part in _OF_A_LAYER:
-            return f"model.layers.{layer}.{_OF_A_LAYER[part]}.{kind}"
-    elif (match := _OTHER.fullmatch(name)) and match[1] in _WHOLE:
-        return f"{_WHOLE[match[1]]}.{match[2]}"
-    raise ModelError(f"holds the tensor {name}, which no model known here has", where=str(path))

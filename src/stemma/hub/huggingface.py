@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,6 +34,15 @@ def repository(name: str) -> tuple[str, str | None] | None:
     return (match["repo"], match["revision"]) if match else None
 
 
+def transport_errors() -> tuple[type[Exception], ...]:
+    """What a broken connection raises: `huggingface_hub` lets its HTTP library's errors through.
+
+    That library has been ``requests``, whose errors are OSErrors, then ``httpx`` and ``httpx2``.
+    """
+    libraries = (sys.modules.get(name) for name in ("httpx", "httpx2"))
+    return (OSError, *(library.HTTPError for library in libraries if library is not None))
+
+
 def snapshot(repo: str, revision: str | None, files: Sequence[str]) -> Path:
     """The files of a repository that match, in the cache that `huggingface_hub` keeps.
 
@@ -48,7 +58,6 @@ def snapshot(repo: str, revision: str | None, files: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
-        HfHubHTTPError,
         HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
@@ -78,7 +87,7 @@ def snapshot(repo: str, revision: str | None, files: Sequence[str]) -> Path:
             else "Check the connection, or give the path of a directory."
         )
         raise UnreachableError(what, where=where, cure=cure) from None
-    except (HfHubHTTPError, OSError) as error:
+    except transport_errors() as error:  # HfHubHTTPError is one of them
         what, cure = f"cannot be downloaded: {error}", "Try again: what is there already is kept."
     else:
         return Path(path)

@@ -20,17 +20,19 @@ from torch import Tensor, nn
 from stemma.errors import ModelError
 from stemma.hub.card import ModelCard
 from stemma.hub.checksums import verify_checksums, write_checksums
+from stemma.hub.manners import Manners, without_template
 from stemma.hub.weight_files import SINGLE, WeightFiles, read_json
 from stemma.models import EncoderDecoder, EncoderDecoderConfig, Transformer, TransformerConfig
 from stemma.models.config_facts import ModelConfig
 from stemma.models.families import family_for, family_named
 from stemma.models.own import FAMILY as OWN
-from stemma.tokenizers import Tokenizer
+from stemma.tokenizers import ChatTemplate, Tokenizer
 
 CONFIG = "config.json"
 GENERATION = "generation_config.json"
 README = "README.md"
 TOKENIZER = "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 MODELING = "modeling_stemma.py"
 AUTO_MAP = {
     "AutoConfig": "modeling_stemma.StemmaConfig",
@@ -53,6 +55,7 @@ def save_model(
     directory: str | Path,
     *,
     card: str | ModelCard | None = None,
+    manners: Manners | None = None,
     generation: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -65,9 +68,11 @@ def save_model(
     Args:
         model: of a family that Hugging Face knows (`models.families`), or of a shape of our own,
             which needs stemma there too (`hub.auto_model`).
-        tokenizer: the model's own; its end-of-text token begins and ends a text.
+        tokenizer: the model's own.
         directory: where to; must not exist, or be empty.
         card: the README, as Markdown or as values.
+        manners: what begins and ends a text, and the chat template; by default the tokenizer's
+            end-of-text token does both, and there is no template.
         generation: defaults of `transformers`' ``generate``, in its names (``temperature``).
         overwrite: replace a model directory that is there.
 
@@ -86,9 +91,10 @@ def save_model(
             cure="Save the model with the tokenizer that it was trained with.",
         )
     config_json, tensors = family.to_huggingface(model.config, model.state_dict())
-    ends = {"bos_token_id": tokenizer.end_of_text, "eos_token_id": tokenizer.end_of_text}
     # What an encoder-decoder's targets begin with, and pads its sources.
     starts = {name: config_json[name] for name in _STARTS if name in config_json}
+    manners = manners or without_template(tokenizer)
+    ends = manners.ids()
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     card = ModelCard(directory.name) if card is None else card
     own_shape = family is OWN
@@ -98,7 +104,7 @@ def save_model(
         _write_json(partial / CONFIG, {**config_json, **ends, "dtype": dtype})
         _write_json(
             partial / GENERATION,
-            {**ends, "pad_token_id": tokenizer.end_of_text, **starts, **(generation or {})},
+            {**ends, **starts, **manners.generation, **(generation or {})},
         )
         save_file(
             {name: tensor.cpu() for name, tensor in tensors.items()},
@@ -106,6 +112,7 @@ def save_model(
             metadata={"format": "pt"},
         )
         tokenizer.save(partial)
+        _write_manners(partial, manners, tokenizer)
         text = card if isinstance(card, str) else replace(card, own_shape=own_shape).markdown()
         (partial / README).write_text(text, encoding="utf-8")
         if own_shape:
@@ -196,6 +203,21 @@ def is_model_directory(directory: Path) -> bool:
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _write_manners(directory: Path, manners: Manners, tokenizer: Tokenizer) -> None:
+    """The chat template, and the special tokens by the names that templates use."""
+    if manners.chat_template is not None:
+        ChatTemplate(manners.chat_template).save(directory)
+    path = directory / TOKENIZER_CONFIG
+    named = {"bos_token": manners.bos, "pad_token": manners.pad}
+    named["eos_token"] = manners.eos[0] if manners.eos else None
+    texts = {
+        name: tokenizer.token_bytes(id_).decode(errors="replace")
+        for name, id_ in named.items()
+        if id_ is not None
+    }
+    _write_json(path, {**read_json(path), **texts})
 
 
 @contextmanager

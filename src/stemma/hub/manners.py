@@ -1,0 +1,106 @@
+"""How a model begins and ends its texts and how it chats: what stands beside its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stemma.errors import ModelError, TokenizerError
+from stemma.hub.weight_files import read_json
+from stemma.tokenizers import ChatTemplate, Tokenizer
+from stemma.tokenizers.formats.gguf_metadata import read_metadata
+
+_ENDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+_FILES = ("generation_config.json", "config.json")
+_GGUF = {
+    "bos_token_id": "tokenizer.ggml.bos_token_id",
+    "eos_token_id": "tokenizer.ggml.eos_token_id",
+    "pad_token_id": "tokenizer.ggml.padding_token_id",
+}
+_LLAMA2C = {"bos_token_id": 1, "eos_token_id": 2}
+
+
+@dataclass(frozen=True)
+class Manners:
+    """What a model was trained to do around its texts.
+
+    Attributes:
+        bos: the id that begins a text, if one does.
+        eos: the ids that end one; the first is the usual one.
+        pad: the id that stands for nothing in a batch.
+        chat_template: how conversations are written, in Jinja; None for a model that does not chat.
+        generation: other defaults of `transformers`' ``generate``, by its names.
+    """
+
+    bos: int | None = None
+    eos: tuple[int, ...] = ()
+    pad: int | None = None
+    chat_template: str | None = None
+    generation: Mapping[str, Any] = field(default_factory=dict)
+
+    def ids(self) -> dict[str, Any]:
+        """The tokens in the words of ``config.json``; those that there are."""
+        eos = self.eos[0] if len(self.eos) == 1 else list(self.eos) or None
+        values = dict(zip(_ENDS, (self.bos, eos, self.pad), strict=True))
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def without_template(tokenizer: Tokenizer) -> Manners:
+    """Those of a model whose texts the tokenizer's end-of-text token begins and ends."""
+    end = tokenizer.end_of_text
+    return Manners(bos=end, eos=() if end is None else (end,), pad=end)
+
+
+def read_manners(place: Path, tokenizer: Tokenizer) -> Manners:
+    """What a model directory, a GGUF file or a ``.bin`` of llama2.c says of its manners.
+
+    Ids that the tokenizer does not have are passed over; where nothing is said, its end-of-text
+    token begins and ends a text.
+
+    Raises:
+        ModelError: if a file cannot be read.
+        TokenizerError: if a chat template is damaged.
+    """
+    if place.is_dir():
+        said: dict[str, Any] = {}
+        for name in reversed(_FILES):
+            said |= read_json(place / name) if (place / name).is_file() else {}
+        file = place / _FILES[0]
+        generation = read_json(file) if file.is_file() else {}
+    elif place.suffix.lower() == ".gguf":
+        try:
+            values = read_metadata(place, lambda name: name in _GGUF.values())
+        except TokenizerError as error:
+            raise ModelError(error.what, where=str(place), cure=error.cure) from None
+        said = {name: values.get(theirs) for name, theirs in _GGUF.items()}
+        generation = {}
+    else:
+        said, generation = dict(_LLAMA2C), {}
+    bos, eos, pad = (_ids(said.get(name), tokenizer) for name in _ENDS)
+    end = without_template(tokenizer).eos
+    bos, eos = bos or end, eos or end
+    return Manners(
+        bos=bos[0] if bos else None,
+        eos=eos,
+        pad=pad[0] if pad else eos[0] if eos else None,
+        chat_template=_chat_template(place),
+        generation={k: v for k, v in generation.items() if k not in _ENDS and k[0] != "_"},
+    )
+
+
+def _ids(value: Any, tokenizer: Tokenizer) -> tuple[int, ...]:
+    values = value if isinstance(value, list) else [value]
+    return tuple(i for i in values if type(i) is int and 0 <= i < tokenizer.vocab_size)
+
+
+def _chat_template(place: Path) -> str | None:
+    if place.is_file() and place.suffix.lower() != ".gguf":
+        return None
+    try:
+        return ChatTemplate.from_file(place).source
+    except TokenizerError as error:
+        if "there is no chat template" in error.what:
+            return None
+        raise

@@ -1,0 +1,146 @@
+"""Export: what transformers opens chats as the source did, and the card says where it is from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from torch import Tensor
+from typer.testing import CliRunner
+
+from stemma.cli import build_app
+from stemma.errors import ModelError
+from stemma.hub import Manners, ModelCard, export, export_gguf, load, read_manners, save_model
+from stemma.hub.manners import without_template
+from stemma.models import Transformer, TransformerConfig
+from stemma.nn import AttentionConfig, GatedMLPConfig, RMSNormConfig, RotaryConfig
+from stemma.tokenizers import ByteLevelBPE, ByteTokenizer, Tokenizer
+from stemma.tokenizers.chat.template import CHATML
+
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+MESSAGES = [{"role": "user", "content": "the cat"}]
+
+
+@pytest.fixture(scope="module")
+def bpe() -> Tokenizer:
+    return ByteLevelBPE.train(["the cat sat on the mat"] * 2, 262, special_tokens=SPECIAL)
+
+
+@pytest.fixture
+def source(tmp_path: Path, bpe: Tokenizer) -> Path:
+    """A GGUF file of a small model that chats."""
+    torch.manual_seed(0)
+    config = TransformerConfig(
+        vocab_size=bpe.vocab_size,
+        context_length=64,
+        d_model=32,
+        n_layers=2,
+        attention=AttentionConfig(n_heads=4, bias=False),
+        feedforward=GatedMLPConfig(d_ff=64),
+        norm=RMSNormConfig(),
+        position=RotaryConfig(),
+    )
+    ids = bpe.special_tokens
+    manners = Manners(
+        bos=ids["<|im_start|>"],
+        eos=(ids["<|im_end|>"],),
+        pad=ids["<|endoftext|>"],
+        chat_template=CHATML,
+    )
+    path = tmp_path / "chatty.gguf"
+    return export_gguf(Transformer(config), bpe, path, dtype="f32", manners=manners, licence="mit")
+
+
+def test_a_gguf_file_becomes_a_directory_that_chats_in_transformers(
+    source: Path, tmp_path: Path, bpe: Tokenizer
+) -> None:
+    out = export(source, tmp_path / "out", to="hf")
+    theirs = transformers.AutoTokenizer.from_pretrained(out)
+    text = theirs.apply_chat_template(MESSAGES, tokenize=False, add_generation_prompt=True)
+    assert text == "<|im_start|>user\nthe cat<|im_end|>\n<|im_start|>assistant\n"
+    assert theirs(text)["input_ids"] == bpe.encode(text, allowed_special="all").tolist()
+    assert (theirs.bos_token, theirs.eos_token) == ("<|im_start|>", "<|im_end|>")
+    assert theirs.pad_token == "<|endoftext|>"
+    model = transformers.AutoModelForCausalLM.from_pretrained(out)
+    assert model.generation_config.eos_token_id == bpe.special_tokens["<|im_end|>"]
+    ids = torch.tensor([theirs(text)["input_ids"]])
+    with torch.no_grad():
+        torch.testing.assert_close(model(ids).logits, load(source)[0](ids), rtol=1e-4, atol=1e-4)
+    assert read_manners(out, bpe) == read_manners(source, bpe)
+    assert "license: mit" in (out / "README.md").read_text()
+
+
+def test_there_and_back_to_the_bit(source: Path, tmp_path: Path) -> None:
+    directory = export(source, tmp_path / "hf", to="hf")
+    again = export(directory, tmp_path / "again.gguf", to="gguf", dtype="f32")
+    before, after = load(source)[0].state_dict(), load(again)[0].state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [("bf16", "bfloat16"), ("f16", "float16")])
+def test_types(source: Path, tmp_path: Path, dtype: str, expected: str) -> None:
+    out = export(source, tmp_path / "out", to="hf", dtype=dtype)
+    assert json.loads((out / "config.json").read_text())["dtype"] == expected
+    assert next(load(out)[0].parameters()).dtype == getattr(torch, expected)
+    for name, tensor in load(source, dtype=dtype)[0].state_dict().items():
+        assert torch.equal(load(out)[0].state_dict()[name], tensor)
+    with pytest.raises(ModelError, match=r"(?s)'q8_0' in a directory.*GGUF"):
+        export(source, tmp_path / "other", to="hf", dtype="q8_0")
+
+
+def test_the_card_of_the_source_is_kept(saved: Path, tmp_path: Path, ids: Tensor) -> None:
+    model, tokenizer = load(saved)
+    card = ModelCard("Nine", trained_on="nine books", results={"this model": "1.9 bits per byte"})
+    own = save_model(model, tokenizer, tmp_path / "own", card=card, generation={"temperature": 0.7})
+    out = export(own, tmp_path / "out", to="hf")
+    said = (out / "README.md").read_text()
+    assert said.startswith(card.markdown().rstrip())
+    assert "Written by stemma" in said
+    assert "`own`, as float32" in said
+    assert str(tmp_path) not in said
+    assert json.loads((out / "generation_config.json").read_text())["temperature"] == 0.7
+    assert torch.equal(load(out)[0](ids), model(ids))
+
+
+def test_what_is_there_stays(saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="nothing is overwritten silently"):
+        export(saved, saved, to="hf")
+    out = export(saved, tmp_path / "out", to="hf")
+    assert export(saved, out, to="hf", overwrite=True) == out
+
+
+def test_manners_of_a_directory(tmp_path: Path) -> None:
+    tokenizer = ByteTokenizer()
+    end = tokenizer.end_of_text
+    assert read_manners(tmp_path, tokenizer) == without_template(tokenizer)
+    (tmp_path / "config.json").write_text('{"bos_token_id": 1, "eos_token_id": 2}')
+    assert read_manners(tmp_path, tokenizer) == Manners(bos=1, eos=(2,), pad=2)
+    said = {"eos_token_id": [3, 4, 10**6], "pad_token_id": "x", "temperature": 0.6, "_from": 1}
+    (tmp_path / "generation_config.json").write_text(json.dumps(said))
+    (tmp_path / "chat_template.jinja").write_text("{{ bos_token }}")
+    assert read_manners(tmp_path, tokenizer) == Manners(
+        bos=1, eos=(3, 4), pad=3, chat_template="{{ bos_token }}", generation={"temperature": 0.6}
+    )
+    assert Manners(eos=(3, 4)).ids() == {"eos_token_id": [3, 4]}
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ModelError, match="cannot be read as JSON"):
+        read_manners(tmp_path, tokenizer)
+    assert end is not None
+
+
+def test_the_command(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = CliRunner().invoke(build_app("export"), ["export", str(source), str(out)])
+    assert done.exit_code == 0, done.output
+    assert "model.safetensors" in done.stdout
+    assert f"next: stemma push {out}" in done.stdout
+    arguments = ["export", str(source), str(tmp_path / "q.gguf"), "--to", "gguf", "--dtype", "q8_0"]
+    done = CliRunner().invoke(build_app("export"), arguments)
+    assert f"next: llama-cli -m {tmp_path / 'q.gguf'}" in done.stdout
+    assert load(tmp_path / "q.gguf")[0].config == load(source)[0].config
+    done = CliRunner().invoke(build_app("export"), ["export", str(source), "x", "--to", "onnx"])
+    assert done.exit_code == 2
