@@ -50,7 +50,7 @@ def config(family: str, **changes: Any) -> TransformerConfig:
     if family == "gpt2":
         values |= {
             "attention": AttentionConfig(n_heads=4),
-            "feedforward": MLPConfig(d_ff=96, activation="gelu_tanh"),
+            "feedforward": MLPConfig(d_ff=96),
             "norm": LayerNormConfig(eps=1e-5),
             "position": LearnedPositionsConfig(),
         }
@@ -200,6 +200,12 @@ def test_what_llama_cpp_quantises_is_read_alike(tmp_path: Path, kind: str) -> No
     theirs = llama_cpp_logits(path, ids)
     assert divergence(theirs, ours) < 0.2 * divergence(theirs, before) + 1e-3
     assert divergence(theirs, before) > 1e-4
+
+
+def test_a_width_that_follows_from_another_is_written_out(tmp_path: Path) -> None:
+    model = random_model(config("gpt2", feedforward=MLPConfig()))
+    again = load_gguf(export_gguf(model, TOKENIZER, tmp_path / "m.gguf", dtype="f32"))
+    assert again.config == model.config.replace(feedforward=MLPConfig(d_ff=256))
 
 
 def test_manners_go_with_it(tmp_path: Path) -> None:

@@ -259,11 +259,11 @@ def test_a_header_that_lies(tmp_path: Path, version: int, field: int, value: int
     data = bytearray(path.read_bytes())
     struct.pack_into("<i", data, 4 * field + (8 if version else 0), value)
     path.write_bytes(data)
-    if version == 1 and field == 6 and value > 0:  # nothing in the file depends on it
+    if version == 1 and field == 6 and 0 < value < 2**24:  # nothing in the file depends on it
         assert load_llama2c(path).config.context_length == value
         return
-    with pytest.raises(ModelError, match=r"m\.bin: is not a model of llama2\.c"):
-        load(path)
+    with pytest.raises(ModelError, match=r"m\.bin: (is not a model of llama2|max_position.*2147)"):
+        load_llama2c(path)
 
 
 @pytest.mark.parametrize(("at", "value"), [(4, 3), (4, -1), (37, 0), (37, -16), (37, 7)])

@@ -144,6 +144,8 @@ def _write_shape(
     prefix = f"{writer.arch}."
     for name, theirs in {**architecture.needed, **architecture.optional}.items():
         value = config_json.get(theirs)
+        if theirs == "n_inner" and value is None:
+            value = 4 * config.d_model
         if isinstance(value, float):
             writer.add_float32(prefix + name, value)
         elif value is not None:

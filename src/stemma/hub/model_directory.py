@@ -187,10 +187,18 @@ def filled(
         config: of the model.
         parameters: all of them by name, but tied ones.
         dtype: what they are turned into; None: they stay as they are.
+
+    Raises:
+        ModelError: if they are no floating-point numbers.
     """
     with torch.device("meta"):
         model = config.build()
     for name, tensor in parameters:
+        if not tensor.is_floating_point():
+            raise ModelError(
+                f"{name} holds {tensor.dtype} numbers, quantised in a way that is not known here",
+                cure="Get the weights as float32, bfloat16 or float16, or in a GGUF file.",
+            )
         part, _, last = name.rpartition(".")
         model.get_submodule(part).register_parameter(last, nn.Parameter(tensor.to(dtype)))
     return model.tie_weights().eval()

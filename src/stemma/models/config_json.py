@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -76,6 +77,7 @@ _HARMLESS = frozenset(
         "suppress_tokens",
     ]
 )
+_LARGEST = 1 << 24
 _OFF: tuple[Any, ...] = (None, False, 0, 0.0, [], {}, "")
 
 
@@ -95,10 +97,12 @@ class ConfigJson:
         self._taken: set[str] = set()
 
     def integer(self, name: str, default: int | None = None) -> int:
-        """A whole number above zero; ``null`` counts as absent."""
+        """A whole number above zero, and no larger than models are; ``null`` counts as absent."""
         value = self._take(name, default)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise self.refuse(name, value, "it must be a whole number above 0")
+        if value > _LARGEST:
+            raise self.refuse(name, value, f"no model has more than {_LARGEST:,} of anything")
         return value
 
     def layers(self, name: str, default: int | None = None) -> int:
@@ -132,6 +136,8 @@ class ConfigJson:
         value = self._take(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
             raise self.refuse(name, value, "it must be a number above 0")
+        if value > sys.float_info.max:
+            raise self.refuse(name, value, "it must be finite")
         return float(value)
 
     def flag(self, name: str, default: bool) -> bool:
@@ -189,7 +195,10 @@ class ConfigJson:
         Raises:
             ModelError: naming the first key that might change the model.
         """
-        for name in self._values.get("architectures") or []:
+        named = self._values.get("architectures") or []
+        if not isinstance(named, list):
+            raise self.refuse("architectures", named, "it must be a list of names")
+        for name in named:
             if name not in architectures:
                 raise self.refuse("architectures", name, f"there is {', '.join(architectures)}")
         for name, value in self._values.items():
