@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from stemma.hub import Manners, export_gguf, load, read_manners
 from stemma.hub.gguf_model import load_gguf
 from stemma.inference import generate
 from stemma.models import Transformer, TransformerConfig
+from stemma.models.families import FAMILIES, family_for
 from stemma.nn import (
     AttentionConfig,
     GatedMLPConfig,
@@ -35,7 +38,7 @@ from stemma.tokenizers.formats.gguf import load_gguf as load_gguf_tokenizer
 TEXT = ["the cat sat on the mat, and the cat ate 12 of 345 rats; \u4f60\u597d, e\u0301"] * 3
 TOKENIZER = ByteLevelBPE.train(TEXT, 270, special_tokens=["<|endoftext|>"], allow_fewer=True)
 NORM = RMSNormConfig(eps=1e-5)
-FAMILIES = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
+NAMES = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
 TYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -82,7 +85,7 @@ def random_model(shape: TransformerConfig, dtype: torch.dtype = torch.float32) -
 
 @settings(max_examples=40)
 @given(
-    family=st.sampled_from(FAMILIES),
+    family=st.sampled_from(NAMES),
     dtype=st.sampled_from(sorted(TYPES)),
     tied=st.booleans(),
     data=st.data(),
@@ -141,7 +144,7 @@ def divergence(expected: torch.Tensor, found: torch.Tensor) -> float:
     return float((p.exp() * (p - q)).sum(-1).max())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", NAMES)
 def test_llama_cpp_has_our_logits(tmp_path: Path, family: str) -> None:
     scaling = LinearScalingConfig(factor=2.0) if family == "qwen3" else None
     changes = {} if family == "gpt2" else {"position": RotaryConfig(scaling=scaling)}
@@ -151,11 +154,52 @@ def test_llama_cpp_has_our_logits(tmp_path: Path, family: str) -> None:
     theirs = llama_cpp_logits(path, ids)
     with torch.no_grad():
         ours = model(torch.tensor([ids], dtype=torch.long))[0]
-        torch.testing.assert_close(theirs, ours, rtol=2e-3, atol=5e-3)
-        assert divergence(ours, theirs) < 1e-5
+        # Its GELU is a table in float16.
+        allowed, most = (5e-3, 1e-5) if family == "gpt2" else (1e-4, 1e-8)
+        torch.testing.assert_close(theirs, ours, rtol=allowed, atol=allowed)
+        assert divergence(ours, theirs) < most
         rows = model.get_parameter("blocks.0.attention.k_proj.weight")
         rows.data = rows.flip(0)
         assert divergence(model(torch.tensor([ids], dtype=torch.long))[0], theirs) > 1e-3
+
+
+def test_llama_cpp_adds_biases_as_we_do(tmp_path: Path) -> None:
+    attention = AttentionConfig(n_heads=4, n_kv_heads=2, d_head=16, bias=True)
+    feedforward = GatedMLPConfig(d_ff=96, bias=True)
+    model = random_model(config("llama", attention=attention, feedforward=feedforward))
+    path = export_gguf(model, TOKENIZER, tmp_path / "m.gguf", dtype="f32")
+    assert load_gguf(path).config == model.config
+    ids = TOKENIZER.encode("the cat sat on 12 rats").tolist()
+    with torch.no_grad():
+        ours = model(torch.tensor([ids], dtype=torch.long))[0]
+    assert divergence(ours, llama_cpp_logits(path, ids)) < 1e-8
+
+
+def test_what_the_file_cannot_say_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    biased = AttentionConfig(n_heads=4, d_head=32, bias=True, qk_norm=NORM)
+    with pytest.raises(ModelError, match="a qwen3 cannot say attention_bias = True"):
+        export_gguf(random_model(config("qwen3", attention=biased)), TOKENIZER, tmp_path / "a")
+    model = random_model(config("llama"))
+    written = family_for(model.config).write_config(model.config)
+    family = replace(FAMILIES["llama"], write_config=lambda _: {**written, "sliding_window": 8})
+    monkeypatch.setattr("stemma.hub.gguf_export.family_for", lambda _: family)
+    with pytest.raises(ModelError, match="a llama cannot say sliding_window = 8"):
+        export_gguf(model, TOKENIZER, tmp_path / "b")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stories260k_tells_its_story_there(tmp_path: Path, mirror: Callable[[str], Path]) -> None:
+    llama_cpp = pytest.importorskip("llama_cpp", reason="needs llama-cpp-python (extra: oracles)")
+    model, tokenizer = load(mirror("weights/stories260K"))
+    manners = read_manners(mirror("weights/stories260K/stories260K.bin"), tokenizer)
+    path = export_gguf(model, tokenizer, tmp_path / "m.gguf", dtype="f32", manners=manners)
+    llama = llama_cpp.Llama(str(path), n_ctx=128, verbose=False, n_threads=1)
+    done = llama.create_completion("Zoo", max_tokens=60, temperature=0.0, repeat_penalty=1.0)
+    ours = generate((model, tokenizer), "Zoo", max_new_tokens=60, temperature=0.0)
+    assert done["choices"][0]["text"] == ours.text
+    assert ours.text.startswith(" was a little girl named Lily.")
 
 
 @pytest.mark.parametrize(
@@ -173,7 +217,7 @@ def test_llama_cpp_scales_positions_as_we_do(tmp_path: Path, scaling: Any) -> No
     ids = (TOKENIZER.encode("the cat sat on 12 rats").tolist() * 4)[:40]
     with torch.no_grad():
         ours = model(torch.tensor([ids], dtype=torch.long))[0]
-    assert divergence(ours, llama_cpp_logits(path, ids)) < 1e-4
+    assert divergence(ours, llama_cpp_logits(path, ids)) < 1e-8
 
 
 @pytest.mark.slow

@@ -59,6 +59,14 @@ _FILE_TYPES = {
 _NAMES = {"mistral": "llama"}
 """Family -> the architecture under which llama.cpp has it, where it is called otherwise."""
 
+_WRITTEN = {
+    "architectures", "model_type", "vocab_size", "tie_word_embeddings", "hidden_act",
+    "activation_function", "rope_parameters", "rope_scaling", "rope_theta", "mlp_bias",
+    "max_window_layers",
+}  # fmt: skip
+"""Keys of ``config.json`` that are written in another way, or follow."""
+
+_OFF: tuple[Any, ...] = (None, False, 0, 0.0)
 _POSITIONS = "position_embd.weight"
 _TABLES = ("token_embd.weight", "output.weight")
 
@@ -141,8 +149,12 @@ def _write_shape(
     needed = "silu" if isinstance(feedforward, GatedMLPConfig) else "gelu_tanh"
     if feedforward.activation != needed:
         raise ModelError(f"llama.cpp has {needed} there, not {feedforward.activation}")
-    prefix = f"{writer.arch}."
-    for name, theirs in {**architecture.needed, **architecture.optional}.items():
+    prefix, words = f"{writer.arch}.", {**architecture.needed, **architecture.optional}
+    known = {*words.values(), *_WRITTEN, *(["attention_bias"] if architecture.pairs else [])}
+    for key, value in config_json.items():
+        if key not in known and value not in _OFF:
+            raise ModelError(f"a GGUF file of a {writer.arch} cannot say {key} = {value!r}")
+    for name, theirs in words.items():
         value = config_json.get(theirs)
         if theirs == "n_inner" and value is None:
             value = 4 * config.d_model
