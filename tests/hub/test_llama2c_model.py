@@ -171,6 +171,17 @@ def test_groups_of_bytes_are_what_they_stand_for(tmp_path: Path, tied: bool) -> 
         assert bool((error.reshape(-1, 16).abs() <= 0.51 * step).all()), name
 
 
+@pytest.mark.parametrize("version", [0, 1, 2])
+def test_read_in_pieces_it_is_the_same(
+    tmp_path: Path, version: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "m.bin", random_llama(), version)
+    whole = load_llama2c(path).state_dict()
+    monkeypatch.setattr("stemma.hub.assembly.BLOCK", 100)
+    for name, tensor in load_llama2c(path).state_dict().items():
+        assert torch.equal(tensor, whole[name]), name
+
+
 def test_another_type(tmp_path: Path) -> None:
     path = write(tmp_path / "m.bin", random_llama(), 0)
     half = load_llama2c(path, dtype=torch.bfloat16).state_dict()

@@ -170,6 +170,17 @@ def test_the_dtype_is_that_of_the_file_or_the_one_asked_for(
     assert torch.equal(wide.embed.tokens.weight, model.embed.tokens.weight.float())
 
 
+def test_read_in_pieces_it_is_the_same(
+    model: Transformer, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = save_model(model, tokenizer, tmp_path / "model")
+    for module in ("assembly", "weight_files"):
+        monkeypatch.setattr(f"stemma.hub.{module}.BLOCK", 50)
+    again = load_model(directory).state_dict()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(again[name], tensor), name
+
+
 def test_a_loaded_model_no_longer_needs_its_file(saved: Path, ids: Tensor) -> None:
     model = load_model(saved)
     before = model(ids)

@@ -201,8 +201,11 @@ def _receive(
 ) -> _Stopped | None:
     length = response.headers.get("Content-Length", "")
     rest = int(length) if length.isdigit() else None
-    if response.status != 206 or _first_byte(response) != partial.size:
+    if response.status != 206:
         partial.begin(_version(response))
+    elif _first_byte(response) != partial.size:
+        partial.remove()
+        return _Stopped("the server sent another part than was asked for", again=True)
     done = partial.size
     total = None if rest is None else done + rest
     _check_space(partial.path, rest)
