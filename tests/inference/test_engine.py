@@ -277,6 +277,24 @@ def test_what_the_model_refuses_is_refused() -> None:
         engine.hidden_states(torch.tensor([[1], [2]]), cache=engine.new_cache(1, capacity=3))
 
 
+@torch.inference_mode()
+def test_places_outside_the_cache_are_refused() -> None:
+    engine = Engine(randomised(config()))
+    cache, ids, zero = engine.new_cache(2, capacity=3), torch.tensor([1]), torch.tensor([0])
+    for wrong in (torch.tensor([3]), torch.tensor([-1])):
+        with pytest.raises(ModelError, match="3 positions"):
+            engine.step(ids, wrong, zero, cache)
+    with pytest.raises(ModelError, match="2 rows"):
+        engine.step(ids, zero, torch.tensor([2]), cache)
+    other = config(n_layers=3).build().new_cache(2, capacity=3)
+    with pytest.raises(ModelError, match="not one of this model"):
+        engine.step(ids, zero, zero, other)
+    paged = engine.new_block_pool(4, block_size=2).rows([[1], [0, 2]], [0, 0])
+    engine.step(ids, torch.tensor([3]), torch.tensor([1]), paged)
+    with pytest.raises(ModelError, match="blocks hold"):
+        engine.step(ids, torch.tensor([2]), zero, paged)
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -333,6 +351,12 @@ def test_it_is_taken_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choice.engine_for(model, 1000) is None
     assert isinstance(choice.engine_for(model, 3000), Engine)
     assert choice.engine_for(config(placement="post").build(), 10**6) is None
+
+
+def test_it_pays_sooner_for_weights_in_few_bits() -> None:
+    model = config(d_model=96).build()
+    before = choice._by_torch(model)
+    assert choice._by_torch(quantise(model, "int8")) > before
 
 
 def test_generation_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

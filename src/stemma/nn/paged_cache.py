@@ -56,6 +56,7 @@ class PagedCache(RaggedRows):
     Attributes:
         pool: as given.
         tables: ``[texts, longest]``, padded behind.
+        capacities: positions that the blocks of each text hold.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class PagedCache(RaggedRows):
     ) -> None:
         super().__init__(lengths, pool.memory.device)
         self.pool = pool
-        self._capacities = [len(table) * pool.block_size for table in tables]
+        self.capacities = [len(table) * pool.block_size for table in tables]
         longest = max(map(len, tables), default=0)
         padded = [[*table, *[0] * (longest - len(table))] for table in tables]
         self.tables = self._tensor_of(padded)
@@ -98,11 +99,11 @@ class PagedCache(RaggedRows):
 
     def has_room(self, n: int) -> bool:
         """Whether the blocks of each text have room for the ids of the next pass."""
-        triples = zip(self._lengths, self._next(n), self._capacities, strict=True)
+        triples = zip(self._lengths, self._next(n), self.capacities, strict=True)
         return all(length + count <= capacity for length, count, capacity in triples)
 
     def _check(self, n: int) -> None:
-        triples = zip(self._lengths, self._next(n), self._capacities, strict=True)
+        triples = zip(self._lengths, self._next(n), self.capacities, strict=True)
         for row, (length, count, capacity) in enumerate(triples):
             if length + count > capacity:
                 raise ModelError(

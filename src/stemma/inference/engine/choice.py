@@ -33,12 +33,19 @@ def engine_for(model: object, n_tokens: int) -> Engine | None:
     assert isinstance(model, Transformer)
     loaded = f"{kernels.__name__}.step" in sys.modules
     if not loaded:
-        # What torch takes to begin some twenty operations a layer, and to read the weights.
-        per_token = 3e-4 * model.config.n_layers + 1e-10 * model.n_parameters()
-        _state["seconds"] += per_token * n_tokens
+        _state["seconds"] += _by_torch(model) * n_tokens
         on_disk = cached(Path(kernels.__file__).parent)
         if _state["seconds"] < (_TO_LOAD if on_disk else _TO_COMPILE):
             return None
     from stemma.inference.engine.engine import Engine
 
     return Engine(model)
+
+
+def _by_torch(model: Transformer) -> float:
+    """About how long a token takes: the operations of a layer begin, weights are read.
+
+    Those in few bits are made anew for each token, which takes ten times as long as reading them.
+    """
+    n_small = sum(x.numel() for part in model.modules() for x in part.buffers(recurse=False))
+    return 3e-4 * model.config.n_layers + 1e-10 * model.n_parameters() + 1e-9 * n_small

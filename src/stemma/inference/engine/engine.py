@@ -13,7 +13,7 @@ from torch import Tensor
 from stemma.errors import ModelError
 from stemma.inference.engine.fitness import DTYPES, obstacle
 from stemma.inference.engine.large_pages import settle
-from stemma.inference.engine.places import Place, ServedCache, memory_of, place_of
+from stemma.inference.engine.places import Place, ServedCache, check_places, memory_of, place_of
 from stemma.inference.engine.tables import KINDS, Tables, tables_of
 from stemma.inference.engine.team import team
 from stemma.inference.kernels import layout
@@ -117,7 +117,11 @@ class Engine:
             positions: where, counted from the beginning of a text.
             rows: of the cache.
             cache: holds the positions before.
+
+        Raises:
+            ModelError: if the cache has no such rows or positions, or is of another model.
         """
+        check_places(self.model, cache, positions, rows)
         tables = self._tables or tables_of(self.model)
         n_threads = _threads(tables.n_bytes)
         plan = tables.plan._replace(cache_kind=KINDS[memory_of(cache).dtype])

@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stemma.errors import ModelError
+from stemma.inference.engine.fitness import DTYPES
+from stemma.models import Transformer
 from stemma.nn import KVCache, PagedCache, RaggedCache
 
 ServedCache = KVCache | RaggedCache | PagedCache
@@ -52,3 +56,35 @@ def place_of(cache: ServedCache, rows: Int[Tensor, " ids"]) -> Place:
         length = cache.capacity
         runs = rows.numpy()[:, None] * row
     return Place(starts, np.array([head, position, length]), np.ascontiguousarray(runs))
+
+
+def check_places(
+    model: Transformer, cache: ServedCache, positions: Int[Tensor, " ids"], rows: Int[Tensor, " ids"]
+) -> None:
+    """Compiled code writes where it is told to: refuse what lies elsewhere.
+
+    Raises:
+        ModelError: if the cache has no such rows or positions, or is of another model.
+    """
+    attention, memory = model.config.attention, memory_of(cache)
+    n_heads, d_head = attention.n_kv_heads or attention.n_heads, memory.shape[-1]
+    wanted = (model.config.n_layers, n_heads, attention.head_size(model.config.d_model))
+    if (memory.shape[0], memory.shape[3], d_head) != wanted or memory.dtype not in DTYPES:
+        raise ModelError(
+            f"a cache of {memory.dtype} and the shape {tuple(memory.shape)} is not one of this model",
+            cure="Make it with new_cache.",
+        )
+    n_rows = cache.batch_size if isinstance(cache, KVCache) else len(cache.lengths)
+    _check("row", rows, n_rows)
+    if isinstance(cache, PagedCache):
+        room = torch.tensor(cache.capacities)[rows]
+        if bool((positions >= room).any()):
+            raise ModelError(f"the blocks hold {room.tolist()} positions, {positions.tolist()} asked")
+        _check("position", positions, int(room.max()))
+    else:
+        _check("position", positions, cache.capacity)
+
+
+def _check(what: str, values: Tensor, end: int) -> None:
+    if len(values) and not 0 <= int(values.min()) <= int(values.max()) < end:
+        raise ModelError(f"the cache has {end} {what}s, and {values.tolist()} were asked for")
