@@ -22,11 +22,9 @@ from stemma.nn import (
     MultiHeadAttention,
     RMSNorm,
 )
-from stemma.nn.activation import ACTIVATIONS, ActivationName
+from stemma.nn.activation import ACTIVATIONS
 
 DTYPES = (torch.float32, torch.bfloat16)
-_SERVED_ACTIVATIONS: tuple[ActivationName, ...] = ("silu", "gelu", "gelu_tanh", "relu", "relu2")
-_ACTIVATIONS = [ACTIVATIONS[name] for name in _SERVED_ACTIVATIONS]
 
 _SERVED: dict[str, Any] = {
     "vocab_size": None,
@@ -90,8 +88,8 @@ def _obstacles(model: Transformer) -> Iterator[str]:
         if not weight.is_contiguous() or type(weight) is not nn.Parameter:
             yield f"{name} does not lie in memory as it is"
     for layer in model.modules():
-        if isinstance(layer, MLP | GatedMLP) and layer.activation not in _ACTIVATIONS:
-            yield "the feed-forward layers have a nonlinearity that is not served"
+        if isinstance(layer, MLP | GatedMLP) and layer.activation not in ACTIVATIONS.values():
+            yield "the feed-forward layers have a nonlinearity of their own"
     if torch.is_autocast_enabled("cpu"):
         yield "autocast is on"
 

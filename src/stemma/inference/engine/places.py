@@ -59,7 +59,10 @@ def place_of(cache: ServedCache, rows: Int[Tensor, " ids"]) -> Place:
 
 
 def check_places(
-    model: Transformer, cache: ServedCache, positions: Int[Tensor, " ids"], rows: Int[Tensor, " ids"]
+    model: Transformer,
+    cache: ServedCache,
+    positions: Int[Tensor, " ids"],
+    rows: Int[Tensor, " ids"],
 ) -> None:
     """Compiled code writes where it is told to: refuse what lies elsewhere.
 
@@ -70,16 +73,16 @@ def check_places(
     n_heads, d_head = attention.n_kv_heads or attention.n_heads, memory.shape[-1]
     wanted = (model.config.n_layers, n_heads, attention.head_size(model.config.d_model))
     if (memory.shape[0], memory.shape[3], d_head) != wanted or memory.dtype not in DTYPES:
-        raise ModelError(
-            f"a cache of {memory.dtype} and the shape {tuple(memory.shape)} is not one of this model",
-            cure="Make it with new_cache.",
-        )
+        what = f"a cache of {memory.dtype} and the shape {tuple(memory.shape)}"
+        raise ModelError(f"{what} is not one of this model", cure="Make it with new_cache.")
     n_rows = cache.batch_size if isinstance(cache, KVCache) else len(cache.lengths)
     _check("row", rows, n_rows)
     if isinstance(cache, PagedCache):
         room = torch.tensor(cache.capacities)[rows]
         if bool((positions >= room).any()):
-            raise ModelError(f"the blocks hold {room.tolist()} positions, {positions.tolist()} asked")
+            raise ModelError(
+                f"the blocks hold {room.tolist()} positions, {positions.tolist()} asked"
+            )
         _check("position", positions, int(room.max()))
     else:
         _check("position", positions, cache.capacity)

@@ -32,6 +32,8 @@ _ACTIVATIONS = {
     "silu": layout.SILU,
     "relu": layout.RELU,
     "relu2": layout.RELU2,
+    "sigmoid": layout.SIGMOID,
+    "identity": layout.IDENTITY,
 }
 
 

@@ -20,6 +20,7 @@ from stemma.inference.kernels.layout import (
     RELU,
     RELU2,
     SCALE,
+    SIGMOID,
     SILU,
     WEIGHT,
 )
@@ -245,7 +246,7 @@ def exponential(x: float) -> float:
 
 @lean_kernel
 def activate(x: int, n: int, activation: int) -> None:
-    """Apply a nonlinearity to ``n`` numbers where they lie."""
+    """Apply a nonlinearity to ``n`` numbers where they lie; the identity leaves them."""
     if activation == SILU:
         for i in range(n):
             value = read_float(x, i)
@@ -269,6 +270,9 @@ def activate(x: int, n: int, activation: int) -> None:
         for i in range(n):
             value = max(read_float(x, i), float32(0))
             write_float(x, i, value * value)
+    elif activation == SIGMOID:
+        for i in range(n):
+            write_float(x, i, float32(1) / (float32(1) + exponential(-read_float(x, i))))
 
 
 @lean_kernel

@@ -23,7 +23,7 @@ BEFORE_ATTENTION, BEFORE_FEEDFORWARD, OF_QUERIES, OF_KEYS, N_NORMS = range(5)
 FINAL = 0
 """The one norm behind the layers."""
 
-GELU, GELU_TANH, SILU, RELU, RELU2 = range(5)
+GELU, GELU_TANH, SILU, RELU, RELU2, SIGMOID, IDENTITY = range(7)
 """Nonlinearities."""
 
 
