@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -161,6 +162,27 @@ def test_llama_cpp_has_our_logits(tmp_path: Path, family: str) -> None:
         rows = model.get_parameter("blocks.0.attention.k_proj.weight")
         rows.data = rows.flip(0)
         assert divergence(model(torch.tensor([ids], dtype=torch.long))[0], theirs) > 1e-3
+
+
+@pytest.mark.parametrize("dtype", ["f32", "q8_0"])
+@pytest.mark.parametrize("family", NAMES)
+def test_transformers_reads_it_as_we_do(tmp_path: Path, family: str, dtype: Any) -> None:
+    # It takes a GPT-2's context and inner width, and a Qwen3's heads, for those that are usual.
+    changes: dict[str, Any] = {"d_model": 128, "tie_embeddings": True}
+    if family == "gpt2":
+        changes |= {"context_length": 1024, "feedforward": MLPConfig()}
+    if family == "qwen3":
+        attention = AttentionConfig(n_heads=4, n_kv_heads=2, d_head=128, bias=False, qk_norm=NORM)
+        changes["attention"] = attention
+    model = random_model(config(family, **changes))
+    path = export_gguf(model, TOKENIZER, tmp_path / "m.gguf", dtype=dtype)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path, gguf_file=path.name, dtype=torch.float32
+    ).eval()
+    ids = torch.randint(200, (2, 9), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        ours, others = load_gguf(path)(ids), theirs(ids).logits
+    torch.testing.assert_close(ours, others, rtol=1e-4, atol=1e-4)
 
 
 def test_llama_cpp_adds_biases_as_we_do(tmp_path: Path) -> None:

