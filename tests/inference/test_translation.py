@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from stemma import load
 from stemma.errors import ModelError
 from stemma.hub import load_model, save_model
-from stemma.inference import CachedModel, SamplingConfig, generate_ids, translate_ids
+from stemma.inference import CachedModel, SamplingConfig, beam_search, generate_ids, translate_ids
 from stemma.models import EncoderDecoder, EncoderDecoderConfig, LanguageModel, TransformerConfig
 from stemma.models.config_facts import resolved
 from stemma.models.encoder_decoder_config import encoder_decoder, original
@@ -94,6 +94,23 @@ def test_it_is_what_transformers_generates(model: EncoderDecoder, tmp_path: Path
         found = theirs.generate(torch.tensor([source]), max_new_tokens=12, do_sample=False)
         assert found[0].tolist() == [7, *target]
     assert len({tuple(target) for target in ours}) == 3
+
+
+def test_beams_are_those_of_transformers(model: EncoderDecoder, tmp_path: Path) -> None:
+    theirs = transformers.AutoModelForSeq2SeqLM.from_pretrained(
+        save_model(model, ByteTokenizer(), tmp_path / "model")
+    )
+    theirs.generation_config.eos_token_id = None
+    source = torch.tensor([[3, 1, 4, 1, 5]])
+    beams = beam_search(model.given(source), [7], n_beams=3, max_new_tokens=8)
+    found = theirs.generate(
+        source, max_new_tokens=8, num_beams=3, do_sample=False, num_return_sequences=3
+    )
+    assert [[7, *beam.ids] for beam in beams] == found.tolist()
+    greedy = translate_ids(model, source.tolist(), max_new_tokens=8)[0]
+    assert beam_search(model.given(source), [7], n_beams=1, max_new_tokens=8)[0].ids == tuple(
+        greedy
+    )
 
 
 def test_saved_and_opened_it_is_the_same(model: EncoderDecoder, tmp_path: Path) -> None:

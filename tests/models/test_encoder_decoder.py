@@ -141,6 +141,20 @@ def test_cached_is_uncached_and_rows_and_padding_do_not_matter(
 
 
 @pytest.mark.parametrize("name", CONFIGS)
+def test_one_source_has_any_number_of_targets(name: str) -> None:
+    model = built(CONFIGS[name]())
+    source, targets, _ = pairs(0, [4])
+    several = torch.cat([targets, targets.flip(1), targets.roll(1, 1)])
+    mask = torch.arange(4)[None] >= 1
+    for padding in (None, mask):
+        conditional = model.given(source, source_mask=padding)
+        found = conditional(several)
+        for row in range(3):
+            alone = conditional(several[[row]])
+            torch.testing.assert_close(found[[row]], alone, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
 def test_padding_may_stand_in_front(name: str) -> None:
     model = built(CONFIGS[name]())
     source, targets, _ = pairs(0, [4])
@@ -211,6 +225,8 @@ def test_what_is_wrong_is_named() -> None:
         model(source, targets, source_mask=mask & torch.tensor([[True], [False]]))
     with pytest.raises(ModelError, match="1 targets of 2 sources"):
         model.given(source)(targets[:1])
+    with pytest.raises(ModelError, match="4 targets of 2 sources"):
+        model.given(source)(targets.repeat(2, 1))
     with pytest.raises(ModelError, match="memory of an encoder's output is missing"):
         model.decoder(targets)
     with pytest.raises(ModelError, match="no layer that reads it"):

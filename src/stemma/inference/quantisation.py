@@ -205,8 +205,8 @@ def quantise(model: Model, bits: Bits) -> Model:
     for name, part in list(model.named_modules()):
         if type(part) not in (nn.Linear, nn.Embedding, Head) or name.endswith("positions"):
             continue
-        if isinstance(part, Head) and part.softcap is not None:
-            continue  # a linear map in its place would not bound the logits
+        if isinstance(part, Head) and (part.softcap is not None or part.scale != 1):
+            continue  # a linear map in its place would neither bound the logits nor scale
         weight: Tensor = part.weight
         wide = id(weight) in vocabulary or weight.shape[1] % GROUP
         chosen: Bits = "int8" if wide else bits

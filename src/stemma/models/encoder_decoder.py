@@ -128,15 +128,22 @@ class ConditionalDecoder(nn.Module):
     ) -> Float[Tensor, "batch target d_model"]:
         """What the head reads, for ids that follow those in the cache; adds them to it.
 
+        Args:
+            ids: a row for each source, or any number of rows for a single one, as in beam search.
+            cache: of `new_cache`.
+
         Raises:
             ModelError: if there are more or fewer rows than sources.
         """
-        if ids.shape[0] != self.rows:
-            raise ModelError(
-                f"{ids.shape[0]} targets of {self.rows} sources",
-                cure="Choose the sources of these rows with select().",
-            )
-        return self.decoder.hidden_states(ids, cache=cache, memory=self.memory)
+        n, memory = ids.shape[0], self.memory
+        if n != self.rows:
+            if self.rows != 1:
+                raise ModelError(
+                    f"{n} targets of {self.rows} sources",
+                    cure="Choose the sources of these rows with select().",
+                )
+            memory = [layer.expand(n) for layer in memory]
+        return self.decoder.hidden_states(ids, cache=cache, memory=memory)
 
     def head(self, hidden: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch vocab"]:
         """Logits."""

@@ -185,6 +185,12 @@ class Memory(NamedTuple):
         mask = None if self.mask is None else self.mask[rows]
         return Memory(self.keys[rows], self.values[rows], mask)
 
+    def expand(self, n: int) -> Memory:
+        """The only row ``n`` times, without memory of its own."""
+        mask = None if self.mask is None else self.mask.expand(n, -1, -1, -1)
+        keys, values = (part.expand(n, -1, -1, -1) for part in (self.keys, self.values))
+        return Memory(keys, values, mask)
+
 
 class CrossAttention(AttentionMaps):
     """Every position of a decoder gathers what it needs from an encoder's output.
