@@ -18,6 +18,7 @@ from stemma.nn.head import (
     Pooler,
     PoolerConfig,
 )
+from stemma.nn.latent_attention import LatentAttention, LatentAttentionConfig
 from stemma.nn.moe import MixtureOfExperts, MoEConfig
 from stemma.nn.norm import LayerNorm, LayerNormConfig, NormConfig, RMSNorm, RMSNormConfig
 from stemma.nn.paged_cache import BlockPool, PagedCache
@@ -69,6 +70,8 @@ __all__ = [
     "Head",
     "HeadConfig",
     "KVCache",
+    "LatentAttention",
+    "LatentAttentionConfig",
     "LayerNorm",
     "LayerNormConfig",
     "LearnedPositionsConfig",

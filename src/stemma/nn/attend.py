@@ -123,7 +123,7 @@ def attend_in_blocks(
     A block of queries meets the keys up to its own last one only, and its weights fit a cache.
     """
     n_queries, n_past = q.shape[2], k.shape[2] - q.shape[2]
-    found = torch.empty_like(q)
+    found = q.new_empty(*q.shape[:-1], v.shape[-1])
     for start in range(0, n_queries, _BLOCK):
         end = min(start + _BLOCK, n_queries)
         seen = slice(n_past + end)
@@ -191,7 +191,7 @@ def attend_by_matmul(
         sinks = scoring.sinks.to(scores.dtype).repeat(batch).view(-1, 1, 1)
         scores = torch.cat([scores, sinks.expand(-1, n_queries, 1)], dim=-1)
     weights = F.dropout(scores.softmax(-1)[..., :n_keys], dropout)
-    return torch.bmm(weights, v).view(batch, n_heads, n_queries, d_head)
+    return torch.bmm(weights, v).view(batch, n_heads, n_queries, -1)
 
 
 def attend_explicitly(
