@@ -111,6 +111,7 @@ def test_only_what_is_new_is_fed(monkeypatch: pytest.MonkeyPatch) -> None:
         return hidden_states(ids, **options)
 
     monkeypatch.setattr(SPEAKS, "hidden_states", spy)
+    monkeypatch.setattr("stemma.inference.decode.engine_for", lambda *_: None)
     rules = SamplingConfig(temperature=0, logit_bias={ord("x"): 1000.0})
     chat = Chat(SPEAKS, BYTES, FORMAT, sampling=rules, max_new_tokens=3)
     answer(chat, "hello")
@@ -353,3 +354,13 @@ def test_smollm2_knows_the_capital_of_france() -> None:
         "The capital of Italy is Rome.",
     ]
     assert generation_defaults(hub.find_model(path)).end_ids == (2,)
+
+
+def test_a_question_without_any_answer_is_taken_back() -> None:
+    class Interrupted(Counting):
+        def next_log_probs(self, ids: Tensor) -> Tensor:
+            raise KeyboardInterrupt
+
+    session = Session(Interrupted())
+    assert "interrupted" in session.say("hi")
+    assert session.chat.messages == []

@@ -171,3 +171,11 @@ def test_each_prompt_of_a_file_has_the_seed_of_its_sample(run: Run, tmp_path: Pa
     alone = [json.loads(line) for line in run("a", *options, "--samples", "2").stdout.splitlines()]
     assert [row["text"] for row in together] == [row["text"] for row in alone]
     assert together[0]["text"] != together[1]["text"]
+
+
+def test_a_draft_leaves_the_text_as_it_is(run: Run) -> None:
+    for draft in ("lookup", "another"):
+        result = run("abcab", "--greedy", "--max-new-tokens", "9", "--draft", draft)
+        assert (result.exit_code, result.stdout) == (0, "abcabcdefghijk\n")
+    refused = run("abc", "--draft", "lookup", "--slide")
+    assert "a sliding window with speculation" in str(refused.exception)

@@ -124,7 +124,7 @@ class Chat:
         """Say something and stream the answer, which becomes part of the conversation.
 
         Closing the generator, or an exception inside it, keeps what there is of the answer; a
-        question that cannot be answered is taken back.
+        question to which there is none is taken back.
 
         Raises:
             ModelError: if the question alone is longer than the context has room for.
@@ -151,20 +151,23 @@ class Chat:
         )
         started = time.perf_counter()
         first: float | None = None
-        text = ""
+        text, ended = "", False
         try:
             while True:
                 try:
                     piece = next(pieces)
                 except StopIteration as end:
-                    generation = end.value
+                    generation, ended = end.value, True
                     break
                 first = first or time.perf_counter() - started
                 text += piece
                 yield piece
         finally:
             answer = self.format.answer(text)
-            self.messages.append({"role": "assistant", "content": answer})
+            if ended or answer:
+                self.messages.append({"role": "assistant", "content": answer})
+            else:
+                self.messages.pop()
         seconds = time.perf_counter() - started
         return Reply(
             text=answer,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from stemma.inference.chat import Chat
+    from stemma.models import LanguageModel
+    from stemma.tokenizers import Tokenizer
 
 
 def chat_command(
@@ -28,6 +30,14 @@ def chat_command(
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="The most tokens of an answer.")] = 512,
     load: Annotated[Path | None, typer.Option(help="Go on with a saved conversation.")] = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16"] | None,
+        typer.Option(help="Precision of the weights; that of the files by default."),
+    ] = None,
+    quantise: Annotated[
+        Literal["int8", "int4"] | None,
+        typer.Option(help="Put the weights into few bits: faster, smaller, and a little worse."),
+    ] = None,
     transcript: Annotated[
         bool,
         typer.Option("--transcript", help="Leave the chat template: a User/Bot transcript."),
@@ -41,10 +51,17 @@ def chat_command(
     """
     import sys
 
+    from stemma.hub import find_model
     from stemma.inference.chat_terminal import ChatTerminal, set_sampling
+    from stemma.inference.commands import load_as_asked
 
     interactive = sys.stdin.isatty()
-    chat = _open(model, transcript=transcript, max_new_tokens=max_new_tokens)
+    chat = _open(
+        find_model(model),
+        load=lambda place: load_as_asked(place, dtype, quantise),
+        transcript=transcript,
+        max_new_tokens=max_new_tokens,
+    )
     terminal = ChatTerminal(
         chat,
         show=lambda piece: typer.echo(piece, nl=False),
@@ -65,17 +82,21 @@ def chat_command(
         typer.echo()
 
 
-def _open(model: str, *, transcript: bool, max_new_tokens: int) -> Chat:
-    from stemma import hub
+def _open(
+    place: Path,
+    *,
+    load: Callable[[Path], tuple[LanguageModel, Tokenizer]],
+    transcript: bool,
+    max_new_tokens: int,
+) -> Chat:
     from stemma.hub.generation_defaults import generation_defaults
     from stemma.inference.chat import CHAT_SAMPLING, Chat
     from stemma.inference.chat_format import ChatFormat, TemplateFormat, TranscriptFormat
     from stemma.inference.sampling_config import SamplingConfig
     from stemma.inference.text import end_ids
 
-    place = hub.find_model(model)
     defaults = generation_defaults(place)
-    loaded, tokenizer = hub.load(place)
+    loaded, tokenizer = load(place)
     ends = end_ids(tokenizer) | frozenset(defaults.end_ids)
     format_: ChatFormat = TranscriptFormat(tokenizer, ends)
     if defaults.template is not None and not transcript:

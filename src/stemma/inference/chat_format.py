@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from stemma.errors import TokenizerError
+from stemma.inference.text import ids_of_prompt
 from stemma.tokenizers import ChatTemplate, Tokenizer
 
 Message = Mapping[str, str]
@@ -115,7 +116,7 @@ class TranscriptFormat:
             if message["role"] != "system"
         ]
         text = "\n".join([*introduction, "", *turns, f"{self._names['assistant']}:"])
-        return [int(id_) for id_ in self._tokenizer.encode(text)]
+        return [int(id_) for id_ in ids_of_prompt(self._tokenizer, text)]
 
     def answer(self, text: str) -> str:
         """Without the space behind the bot's name, and without what white space is left behind."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from stemma.inference import Generation, SamplingConfig
     from stemma.models import LanguageModel
@@ -81,6 +81,12 @@ def generate_command(
         Literal["int8", "int4"] | None,
         typer.Option(help="Put the weights into few bits: faster, smaller, and a little worse."),
     ] = None,
+    draft: Annotated[
+        str | None,
+        typer.Option(
+            metavar="lookup|MODEL", help="Guess several tokens at once; the text stays as it is."
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object per sample, with ids and log-probs.")
     ] = False,
@@ -90,10 +96,18 @@ def generate_command(
     The prompt and its continuation go to standard output as they come; what is said about them
     goes to standard error.
     """
-    from stemma.inference import SamplingConfig, collect, parse_bias, sample_seeds, stream
+    from stemma.inference import (
+        SamplingConfig,
+        collect,
+        generate_ids,
+        parse_bias,
+        sample_seeds,
+        stream,
+    )
 
-    if batch is not None and (prompt or slide or samples > 1):
-        raise typer.BadParameter("not with a prompt, --samples or --slide", param_hint="--batch")
+    if batch is not None and (prompt or slide or samples > 1 or draft):
+        others = "a prompt, --samples, --slide or --draft"
+        raise typer.BadParameter(f"not with {others}", param_hint="--batch")
     if greedy and temperature:
         raise typer.BadParameter("it is temperature 0: give one of the two", param_hint="--greedy")
     rules: dict[str, Any] = {
@@ -109,7 +123,7 @@ def generate_command(
     }
     sampling = SamplingConfig.parse(rules, source="sampling")
     text = _standard_input() if prompt == "-" else prompt
-    loaded, tokenizer = _load(model, dtype, quantise)
+    loaded, tokenizer = load_as_asked(model, dtype, quantise)
     if logit_bias:
         sampling = sampling.replace(logit_bias=parse_bias(tokenizer, logit_bias))
     if batch is not None:
@@ -121,6 +135,7 @@ def generate_command(
         }
         _generate_batch((loaded, tokenizer), batch, sampling, as_json=as_json, **options)
         return
+    decode = generate_ids if draft is None else _drafted(draft)
     for number, sample_seed in enumerate(sample_seeds(sampling.seed, samples), start=1):
         pieces = stream(
             loaded,
@@ -131,6 +146,7 @@ def generate_command(
             stop=stop or (),
             top_alternatives=top_alternatives,
             overflow="slide" if slide else "error",
+            decode=decode,
         )
         if as_json:
             typer.echo(_as_json(collect(pieces)))
@@ -140,9 +156,12 @@ def generate_command(
         _show(text, pieces)
 
 
-def _load(
-    name: str, dtype: Literal["float32", "bfloat16"] | None, bits: Literal["int8", "int4"] | None
+def load_as_asked(
+    name: str | Path,
+    dtype: Literal["float32", "bfloat16"] | None,
+    bits: Literal["int8", "int4"] | None,
 ) -> tuple[LanguageModel, Tokenizer]:
+    """A model in the precision that the options of a command name."""
     import torch
 
     from stemma import hub
@@ -151,6 +170,17 @@ def _load(
     chosen = {} if dtype is None else {"dtype": getattr(torch, dtype)}
     model, tokenizer = hub.load(name, **chosen)
     return model if bits is None else quantise(model, bits), tokenizer
+
+
+def _drafted(name: str) -> Callable[..., Generator[int, None, None]]:
+    """Speculative decoding with a draft by its name."""
+    from functools import partial
+
+    from stemma import hub
+    from stemma.inference import Draft, ModelDraft, PromptLookup, speculate_ids
+
+    draft: Draft = PromptLookup() if name == "lookup" else ModelDraft(hub.load(name)[0])
+    return partial(speculate_ids, draft=draft)
 
 
 def _generate_batch(
