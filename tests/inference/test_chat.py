@@ -18,8 +18,7 @@ from typer.testing import CliRunner
 from stemma import hub
 from stemma.cli import build_app
 from stemma.errors import ConfigError, DataError, ModelError
-from stemma.hub import save_model
-from stemma.hub.generation_defaults import generation_defaults
+from stemma.hub import read_manners, save_model
 from stemma.inference import (
     Chat,
     ChatTerminal,
@@ -313,19 +312,18 @@ def directory(tmp_path: Path) -> Path:
     return save_model(model, BYTES, tmp_path / "model")
 
 
-def test_what_a_model_comes_with(directory: Path) -> None:
-    plain = generation_defaults(directory)
-    assert (plain.end_ids, plain.sampling, plain.template) == ((END,), {}, None)
+def test_the_sampling_that_authors_recommend(directory: Path) -> None:
+    assert read_manners(directory, BYTES).sampling() == {}
     values = {"do_sample": True, "temperature": 0.6, "top_p": 1.0, "top_k": 0, "min_p": 0.1}
-    ends = {"eos_token_id": [256, 7]}
-    (directory / "generation_config.json").write_text(json.dumps({**values, **ends}))
+    file = directory / "generation_config.json"
+    file.write_text(json.dumps({**values, "eos_token_id": [256, 7]}))
     (directory / "chat_template.jinja").write_text(TEMPLATE.source)
-    found = generation_defaults(directory)
-    assert found.end_ids == (256, 7)
-    assert found.sampling == {"temperature": 0.6, "min_p": 0.1}
-    assert found.template is not None
-    (directory / "generation_config.json").write_text(json.dumps({"temperature": 0.6}))
-    assert generation_defaults(directory).sampling == {}
+    found = read_manners(directory, BYTES)
+    assert found.eos == (256, 7)
+    assert found.sampling() == {"temperature": 0.6, "min_p": 0.1}
+    assert found.chat_template == TEMPLATE.source
+    file.write_text(json.dumps({"temperature": 0.6}))
+    assert read_manners(directory, BYTES).sampling() == {}
 
 
 def test_the_command_reads_a_pipe(directory: Path) -> None:
@@ -353,7 +351,7 @@ def test_smollm2_knows_the_capital_of_france() -> None:
         "The capital of France is Paris.",
         "The capital of Italy is Rome.",
     ]
-    assert generation_defaults(hub.find_model(path)).end_ids == (2,)
+    assert read_manners(hub.find_model(path), hub.load_tokenizer(path)).eos == (2,)
 
 
 def test_a_question_without_any_answer_is_taken_back() -> None:

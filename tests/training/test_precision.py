@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from stemma.training import precision
-from stemma.training.precision import autocast, choose_dtype, read_cpu_flags, tune_allocator
+from stemma.nn import hardware
+from stemma.nn.hardware import read_cpu_flags
+from stemma.training.precision import autocast, choose_dtype, tune_allocator
 
 
 def have_features(monkeypatch: pytest.MonkeyPatch, *features: str) -> None:
-    monkeypatch.setattr(precision, "_cpu_features", lambda: frozenset(features))
+    monkeypatch.setattr(hardware, "_cpu_features", lambda: frozenset(features))
 
 
 @pytest.mark.parametrize("feature", ["avx512_bf16", "amx_bf16"])
@@ -68,7 +69,7 @@ def test_torch_and_the_kernel_agree_about_this_cpu() -> None:
     flags = read_cpu_flags(Path("/proc/cpuinfo"))
     assert "sse2" in flags
     for name in ("avx512_bf16", "amx_bf16"):
-        assert (name in precision._cpu_features()) == (name in flags)
+        assert (name in hardware._cpu_features()) == (name in flags)
 
 
 def test_cpu_flags_of_a_file(tmp_path: Path) -> None:

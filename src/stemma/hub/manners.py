@@ -14,11 +14,14 @@ from stemma.tokenizers.formats.gguf_metadata import read_metadata
 
 _ENDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 _FILES = ("generation_config.json", "config.json")
+# The end of a text, of a turn and of a message: each ends an answer.
 _GGUF = {
-    "bos_token_id": "tokenizer.ggml.bos_token_id",
-    "eos_token_id": "tokenizer.ggml.eos_token_id",
-    "pad_token_id": "tokenizer.ggml.padding_token_id",
+    "bos_token_id": ("bos",),
+    "eos_token_id": ("eos", "eot", "eom"),
+    "pad_token_id": ("padding",),
 }
+_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
+_NO_RULE = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0}
 _LLAMA2C = {"bos_token_id": 1, "eos_token_id": 2}
 
 
@@ -46,6 +49,18 @@ class Manners:
         values = dict(zip(_ENDS, (self.bos, eos, self.pad), strict=True))
         return {name: value for name, value in values.items() if value is not None}
 
+    def sampling(self) -> dict[str, Any]:
+        """Fields of `inference.SamplingConfig` that its authors recommend; may be empty.
+
+        `transformers` draws only where ``do_sample`` is set, and some numbers stand for no rule.
+        """
+        said = self.generation if self.generation.get("do_sample") else {}
+        return {
+            name: said[name]
+            for name in _SAMPLING
+            if said.get(name) is not None and said[name] != _NO_RULE.get(name)
+        }
+
 
 def without_template(tokenizer: Tokenizer) -> Manners:
     """Those of a model whose texts the tokenizer's end-of-text token begins and ends."""
@@ -70,12 +85,7 @@ def read_manners(place: Path, tokenizer: Tokenizer) -> Manners:
         file = place / _FILES[0]
         generation = read_json(file) if file.is_file() else {}
     elif place.suffix.lower() == ".gguf":
-        try:
-            values = read_metadata(place, lambda name: name in _GGUF.values())
-        except TokenizerError as error:
-            raise ModelError(error.what, where=str(place), cure=error.cure) from None
-        said = {name: values.get(theirs) for name, theirs in _GGUF.items()}
-        generation = {}
+        said, generation = _of_gguf(place), {}
     else:
         said, generation = dict(_LLAMA2C), {}
     bos, eos, pad = (_ids(said.get(name), tokenizer) for name in _ENDS)
@@ -88,6 +98,16 @@ def read_manners(place: Path, tokenizer: Tokenizer) -> Manners:
         chat_template=_chat_template(place),
         generation={k: v for k, v in generation.items() if k not in _ENDS and k[0] != "_"},
     )
+
+
+def _of_gguf(place: Path) -> dict[str, Any]:
+    named = {name: f"tokenizer.ggml.{name}_token_id" for names in _GGUF.values() for name in names}
+    try:
+        values = read_metadata(place, lambda name: name in named.values())
+    except TokenizerError as error:
+        raise ModelError(error.what, where=str(place), cure=error.cure) from None
+    said = {name: [values.get(named[theirs]) for theirs in all_] for name, all_ in _GGUF.items()}
+    return {name: list(dict.fromkeys(ids)) for name, ids in said.items()}
 
 
 def _ids(value: Any, tokenizer: Tokenizer) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ from stemma.hub.progress import ProgressLine
 from stemma.hub.weight_files import PICKLES, read_json, refuse_pickle
 from stemma.models import Transformer
 from stemma.models.families import FAMILIES
+from stemma.nn.hardware import multiplies_bfloat16
 from stemma.tokenizers import Tokenizer, gpt2
 from stemma.tokenizers import load_tokenizer as read_tokenizer
 
@@ -52,7 +53,9 @@ def load(
     Args:
         path_or_name: as above.
         dtype: of the parameters, as torch's or by name (``"bfloat16"``); as in the files by
-            default and by ``"auto"``, which is float32 for GGUF files and llama2.c's.
+            default and by ``"auto"``, which is float32 for GGUF files and llama2.c's. ``"fast"`` is
+            the same, but GGUF files, most of which were rounded to few bits, become bfloat16 where
+            the device multiplies it.
         device: where the model is put.
 
     Raises:
@@ -60,11 +63,14 @@ def load(
         DataError: if a file of the catalog cannot be had.
         TokenizerError: if its tokenizer is of a kind that is not known here.
     """
-    chosen = parse_dtype(dtype)
+    fast = dtype == "fast"
+    chosen = None if fast else parse_dtype(dtype)
     place = find_model(path_or_name)
     if place.suffix.lower() == GGUF and place.is_file():
         from stemma.hub.gguf_model import load_gguf
 
+        if fast and multiplies_bfloat16(device):
+            chosen = torch.bfloat16
         return load_gguf(place, dtype=chosen, device=device), read_tokenizer(place)
     if place.is_file():
         from stemma.hub.llama2c_model import load_llama2c, tokenizer_beside

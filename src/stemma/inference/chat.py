@@ -89,14 +89,14 @@ class Chat:
 
     @property
     def system(self) -> str | None:
-        """The system message, if there is one."""
+        """The system message; without one, some chat templates write one of their own."""
         first = self.messages[:1]
         return first[0]["content"] if first and first[0]["role"] == "system" else None
 
     @system.setter
     def system(self, text: str | None) -> None:
         rest = [message for message in self.messages if message["role"] != "system"]
-        own = [{"role": "system", "content": text}] if text else []
+        own = [{"role": "system", "content": text}] if text is not None else []
         self.messages = [*own, *rest]
 
     @property

@@ -32,7 +32,10 @@ def chat_command(
     load: Annotated[Path | None, typer.Option(help="Go on with a saved conversation.")] = None,
     dtype: Annotated[
         Literal["float32", "bfloat16"] | None,
-        typer.Option(help="Precision of the weights; that of the files by default."),
+        typer.Option(
+            help="Precision of the weights: that of the files by default, but bfloat16 for GGUF "
+            "where the processor multiplies it."
+        ),
     ] = None,
     quantise: Annotated[
         Literal["int8", "int4"] | None,
@@ -52,12 +55,15 @@ def chat_command(
     import sys
 
     from stemma.hub import find_model
+    from stemma.hub.catalog import ChatHabits, catalog
     from stemma.inference.chat_terminal import ChatTerminal, set_sampling
     from stemma.inference.commands import load_as_asked
 
     interactive = sys.stdin.isatty()
+    habits = catalog()[model].chat if model in catalog() else ChatHabits()
     chat = _open(
         find_model(model),
+        sampling=habits.sampling,
         load=lambda place: load_as_asked(place, dtype, quantise),
         transcript=transcript,
         max_new_tokens=max_new_tokens,
@@ -70,6 +76,8 @@ def chat_command(
     )
     if load is not None:
         terminal.load(load)
+    if load is None:
+        chat.system = habits.system
     if system is not None:
         chat.system = system
     for setting in settings or ():
@@ -85,26 +93,27 @@ def chat_command(
 def _open(
     place: Path,
     *,
+    sampling: dict[str, float],
     load: Callable[[Path], tuple[LanguageModel, Tokenizer]],
     transcript: bool,
     max_new_tokens: int,
 ) -> Chat:
-    from stemma.hub.generation_defaults import generation_defaults
+    from stemma.hub import read_manners
     from stemma.inference.chat import CHAT_SAMPLING, Chat
     from stemma.inference.chat_format import ChatFormat, TemplateFormat, TranscriptFormat
     from stemma.inference.sampling_config import SamplingConfig
     from stemma.inference.text import end_ids
+    from stemma.tokenizers import ChatTemplate
 
-    defaults = generation_defaults(place)
     loaded, tokenizer = load(place)
-    ends = end_ids(tokenizer) | frozenset(defaults.end_ids)
+    manners = read_manners(place, tokenizer)
+    ends = end_ids(tokenizer) | frozenset(manners.eos)
     format_: ChatFormat = TranscriptFormat(tokenizer, ends)
-    if defaults.template is not None and not transcript:
-        format_ = TemplateFormat(defaults.template, tokenizer, ends)
-    sampling = CHAT_SAMPLING
-    if defaults.sampling:
-        sampling = SamplingConfig.parse(defaults.sampling, source=str(place))
-    return Chat(loaded, tokenizer, format_, sampling=sampling, max_new_tokens=max_new_tokens)
+    if manners.chat_template is not None and not transcript:
+        format_ = TemplateFormat(ChatTemplate.from_file(place), tokenizer, ends)
+    said = sampling or manners.sampling()
+    rules = SamplingConfig.parse(said, source=str(place)) if said else CHAT_SAMPLING
+    return Chat(loaded, tokenizer, format_, sampling=rules, max_new_tokens=max_new_tokens)
 
 
 def _typed() -> Iterator[str]:

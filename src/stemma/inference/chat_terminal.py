@@ -19,7 +19,7 @@ FENCE = '"""'
 """Begins and ends a message of several lines."""
 
 _HELP = {
-    "/system TEXT": "what the model is told about its task; without TEXT none",
+    "/system TEXT": "what the model is told about its task; without TEXT nothing",
     "/set NAME VALUE": "change the sampling: temperature, top_p, seed, ..., max_new_tokens",
     "/show": "the sampling, the system message, and how full the context is",
     "/retry": "answer the last question again",
@@ -123,8 +123,8 @@ class ChatTerminal:
         self._note(f"there is no command {name}: {hint}")
 
     def _system(self, text: str) -> None:
-        self.chat.system = text or None
-        self._note("(the model is told so from the next answer on)" if text else "(none)")
+        self.chat.system = text
+        self._note("(the model is told so from the next answer on)" if text else "(empty)")
 
     def _set(self, text: str) -> None:
         name, _, value = text.partition(" ")
@@ -140,7 +140,8 @@ class ChatTerminal:
         context = self.chat.context_length
         room = "" if context is None else f" of {context:,}"
         self._note(f"sampling: {self._sampling()}")
-        self._note(f"system: {self.chat.system or '(none)'}")
+        system = self.chat.system
+        self._note(f"system: {'left to the template' if system is None else system or '(empty)'}")
         self._note(f"conversation: {n_asked} questions, {self.chat.n_prompt():,}{room} tokens")
         self._note(f"format: {self.chat.format.name}")
 

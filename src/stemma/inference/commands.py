@@ -75,7 +75,10 @@ def generate_command(
     ] = 0,
     dtype: Annotated[
         Literal["float32", "bfloat16"] | None,
-        typer.Option(help="Precision of the weights; that of the files by default."),
+        typer.Option(
+            help="Precision of the weights: that of the files by default, but bfloat16 for GGUF "
+            "where the processor multiplies it."
+        ),
     ] = None,
     quantise: Annotated[
         Literal["int8", "int4"] | None,
@@ -162,13 +165,10 @@ def load_as_asked(
     bits: Literal["int8", "int4"] | None,
 ) -> tuple[LanguageModel, Tokenizer]:
     """A model in the precision that the options of a command name."""
-    import torch
-
     from stemma import hub
     from stemma.inference.quantisation import quantise
 
-    chosen = {} if dtype is None else {"dtype": getattr(torch, dtype)}
-    model, tokenizer = hub.load(name, **chosen)
+    model, tokenizer = hub.load(name, dtype=dtype or "fast")
     return model if bits is None else quantise(model, bits), tokenizer
 
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import logging
 import platform
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
+
+from stemma.nn.hardware import multiplies_bfloat16
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
 _log = logging.getLogger(__name__)
 
-_BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEEP_BELOW = 2**30
 # Before glibc 2.35 a larger threshold is refused.
@@ -41,21 +40,6 @@ def choose_dtype(device: torch.device | str, precision: Precision = "auto") -> t
             device.type.upper(),
         )
     return torch.bfloat16 if multiplied or precision == "bfloat16" else torch.float32
-
-
-def multiplies_bfloat16(device: torch.device | str) -> bool:
-    """Whether the device has instructions that multiply bfloat16 matrices.
-
-    torch's own ``mkldnn`` check says yes to every CPU with AVX-512, imitation included.
-    """
-    device = torch.device(device)
-    match device.type:
-        case "cuda":
-            return torch.cuda.is_available() and torch.cuda.get_device_capability(device) >= (8, 0)
-        case "cpu":
-            return any(name in _cpu_features() for name in _BFLOAT16_INSTRUCTIONS)
-        case _:
-            return False
 
 
 def autocast(device: torch.device | str, dtype: torch.dtype) -> AbstractContextManager[Any]:
@@ -90,21 +74,3 @@ def tune_allocator() -> bool:
         _M_MMAP_THRESHOLD, _LARGEST_OF_OLD_GLIBC
     )
     return bool(kept and mallopt(_M_TRIM_THRESHOLD, 2 * _KEEP_BELOW - 1))
-
-
-@functools.cache
-def _cpu_features() -> frozenset[str]:
-    report = getattr(torch.cpu, "get_capabilities", None)  # from torch 2.11 on
-    if report is not None:
-        return frozenset(name for name, present in report().items() if present is True)
-    return read_cpu_flags(Path("/proc/cpuinfo"))
-
-
-def read_cpu_flags(cpuinfo: Path) -> frozenset[str]:
-    """The instruction sets that Linux lists for the first core; none without such a file."""
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return frozenset()
-    flags = next((line for line in lines if line.startswith("flags")), "")
-    return frozenset(flags.partition(":")[2].split())
