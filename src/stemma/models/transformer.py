@@ -25,6 +25,8 @@ from stemma.nn import (
     Memory,
     MixtureOfExperts,
     RaggedCache,
+    StreamMix,
+    Streams,
 )
 from stemma.nn.sight import Sight
 
@@ -115,10 +117,11 @@ class Transformer(nn.Module):
                 cure="A cache holds one text per row: leave document_ids out, or the cache.",
             )
         x, sights = self._begin(ids, document_ids, segment_ids, cache)
+        streams = self._streams(x)
         layers = zip(self.blocks, sights, self._memories(memory), strict=True)
         for i, (block, sight, source) in enumerate(layers):
             layer = None if cache is None else cache.layer(i)
-            x = block(x, sight=sight, cache=layer, memory=source)
+            x = block(x, sight=sight, cache=layer, memory=source, streams=streams)
         if cache is not None:
             cache.advance(ids.shape[1])
         hidden: Tensor = self.final_norm(x)
@@ -134,9 +137,10 @@ class Transformer(nn.Module):
         """Where each position looks, for each layer: rows sum to 1, by the explicit path."""
         x, sights = self._begin(ids, document_ids, None, None)
         layers = []
+        streams = self._streams(x)
         blocks = cast("Iterable[Block]", self.blocks)
         for block, sight, source in zip(blocks, sights, self._memories(memory), strict=True):
-            x, weights = block.forward_with_weights(x, sight=sight, memory=source)
+            x, weights = block.forward_with_weights(x, sight=sight, memory=source, streams=streams)
             layers.append(weights)
         return layers
 
@@ -161,6 +165,14 @@ class Transformer(nn.Module):
                 cure="Give its config a cross_attention, as the decoder of an EncoderDecoder has.",
             )
         return [layer.read(states, mask) for layer in layers if layer is not None]
+
+    def _streams(self, x: Float[Tensor, "batch seq d_model"]) -> Streams:
+        """What flows past the layers; the first one's values are computed once more for it."""
+        streams = Streams(embeddings=x if self.config.embedding_stream else None)
+        if not self.config.value_stream or not self.blocks:
+            return streams
+        first = cast("Block", self.blocks[0])
+        return streams._replace(values=first.values(x, streams))
 
     def _memories(self, memory: Sequence[Memory] | None) -> Sequence[Memory | None]:
         if (memory is None) != (self.config.cross_attention is None):
@@ -307,6 +319,12 @@ def _build_embedding(config: TransformerConfig) -> Embedding:
     )
 
 
+def _build_mix(config: TransformerConfig) -> StreamMix | None:
+    if not (config.embedding_stream or config.value_stream):
+        return None
+    return StreamMix(embeddings=config.embedding_stream, values=config.value_stream)
+
+
 def _build_block(config: TransformerConfig) -> Block:
     def norm(there: bool = True) -> nn.Module:
         return config.norm.build(config.d_model) if there else nn.Identity()
@@ -323,6 +341,7 @@ def _build_block(config: TransformerConfig) -> Block:
         post_norm2=norm() if sandwich else None,
         cross_attention=cross.build_cross(config.d_model) if cross else None,
         cross_norm=norm(placed) if cross else None,
+        mix=_build_mix(config),
         placement=config.placement,
         residual=config.residual,
         dropout=config.dropout,

@@ -73,6 +73,12 @@ class TransformerConfig(Config):
     local: LocalLayersConfig | None = Field(default=None, description="layers that see a window")
     head: HeadConfig = LinearHeadConfig()
     residual: bool = Field(default=True, description="whether blocks add to their input")
+    embedding_stream: bool = Field(
+        default=False, description="layers take in the embeddings again (modded-nanogpt)"
+    )
+    value_stream: bool = Field(
+        default=False, description="layers take in the first one's values (ResFormer)"
+    )
     tie_embeddings: bool = Field(
         default=True, description="the head's matrix is the token embedding's"
     )

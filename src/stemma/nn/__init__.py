@@ -48,6 +48,7 @@ from stemma.nn.source_attention import (
     SourceAttention,
     SourceAttentionConfig,
 )
+from stemma.nn.streams import StreamMix, Streams
 
 __all__ = [
     "ACTIVATIONS",
@@ -110,6 +111,8 @@ __all__ = [
     "SinusoidalPositionsConfig",
     "SourceAttention",
     "SourceAttentionConfig",
+    "StreamMix",
+    "Streams",
     "YarnScalingConfig",
     "attend",
     "attend_explicitly",

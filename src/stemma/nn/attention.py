@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -16,6 +17,8 @@ from stemma.nn.cache import LayerCache
 from stemma.nn.norm import NormConfig
 from stemma.nn.position import Rotation, apply_rotation
 from stemma.nn.sight import CAUSAL, Sight
+
+Change = Callable[[Tensor], Tensor]
 
 
 class AttentionMaps(nn.Module):
@@ -129,6 +132,7 @@ class MultiHeadAttention(AttentionMaps):
         *,
         sight: Sight = CAUSAL,
         cache: LayerCache | None = None,
+        change_values: Change | None = None,
     ) -> Float[Tensor, "batch seq d_model"]:
         """Attend by the fused path.
 
@@ -136,15 +140,20 @@ class MultiHeadAttention(AttentionMaps):
             x: the positions that ask; with a cache they follow those in it.
             sight: how they are turned, and what they see; causal by default.
             cache: what was seen before; the new keys and values are added to it.
+            change_values: new values -> those that are taken in their place.
         """
-        q, k, v = self.project(x, rotation=sight.rotation, cache=cache)
+        q, k, v = self.project(x, rotation=sight.rotation, cache=cache, change_values=change_values)
         return self.merge(attend(q, k, v, **self._how(sight)))
 
     def forward_with_weights(
-        self, x: Float[Tensor, "batch seq d_model"], *, sight: Sight = CAUSAL
+        self,
+        x: Float[Tensor, "batch seq d_model"],
+        *,
+        sight: Sight = CAUSAL,
+        change_values: Change | None = None,
     ) -> tuple[Float[Tensor, "batch seq d_model"], Float[Tensor, "batch n_heads query key"]]:
         """Attend by the explicit path; returns the attention weights too."""
-        q, k, v = self.project(x, rotation=sight.rotation)
+        q, k, v = self.project(x, rotation=sight.rotation, change_values=change_values)
         attended, weights = attend_explicitly(q, k, v, **self._how(sight))
         return self.merge(attended), weights
 
@@ -154,9 +163,12 @@ class MultiHeadAttention(AttentionMaps):
         *,
         rotation: Rotation | None = None,
         cache: LayerCache | None = None,
+        change_values: Change | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries of ``x``, keys and values of everything seen: ``[batch, heads, seq, d_head]``."""
         q, (k, v) = self.queries(x), self.keys_and_values(x)
+        if change_values is not None:
+            v = change_values(v)
         if rotation is not None:
             rotation = rotation.to(q.dtype)
             q, k = apply_rotation(q, rotation), apply_rotation(k, rotation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -9,9 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stemma.nn.attention import CrossAttention, Memory, MultiHeadAttention
+from stemma.nn.attention import Change, CrossAttention, Memory, MultiHeadAttention
 from stemma.nn.cache import LayerCache
 from stemma.nn.sight import CAUSAL, Sight
+from stemma.nn.streams import NO_STREAMS, StreamMix, Streams
 
 Placement = Literal["pre", "post", "sandwich", "none"]
 
@@ -42,6 +44,7 @@ arXiv:2105.13290; Gemma |
         post_norm2: norm of the feed-forward's output.
         cross_attention: attention to an encoder's output.
         cross_norm: its norm.
+        mix: how much it takes of the streams beside the residual stream; nothing by default.
         placement: where the norms stand.
         residual: whether a sublayer's input is added to its output.
         dropout: probability of dropping a feature of a sublayer's output while training.
@@ -58,11 +61,13 @@ arXiv:2105.13290; Gemma |
         post_norm2: nn.Module | None = None,
         cross_attention: CrossAttention | None = None,
         cross_norm: nn.Module | None = None,
+        mix: StreamMix | None = None,
         placement: Placement = "pre",
         residual: bool = True,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self.mix = mix
         self.norm1 = norm1
         self.attention = attention
         self.post_norm1 = post_norm1
@@ -82,9 +87,13 @@ arXiv:2105.13290; Gemma |
         sight: Sight = CAUSAL,
         cache: LayerCache | None = None,
         memory: Memory | None = None,
+        streams: Streams = NO_STREAMS,
     ) -> Float[Tensor, "batch seq d_model"]:
-        """Apply the sublayers; the arguments are those of the attentions."""
-        attended = self.attention(self._before(x, self.norm1), sight=sight, cache=cache)
+        """Apply the sublayers; the arguments are those of the attentions, and the streams."""
+        x, change = self._take_in(x, streams)
+        attended = self.attention(
+            self._before(x, self.norm1), sight=sight, cache=cache, change_values=change
+        )
         return self._rest(x, attended, memory)
 
     def forward_with_weights(
@@ -93,12 +102,27 @@ arXiv:2105.13290; Gemma |
         *,
         sight: Sight = CAUSAL,
         memory: Memory | None = None,
+        streams: Streams = NO_STREAMS,
     ) -> tuple[Float[Tensor, "batch seq d_model"], Float[Tensor, "batch n_heads query key"]]:
         """The same by explicit attention; returns the weights of the self-attention too."""
+        x, change = self._take_in(x, streams)
         attended, weights = self.attention.forward_with_weights(
-            self._before(x, self.norm1), sight=sight
+            self._before(x, self.norm1), sight=sight, change_values=change
         )
         return self._rest(x, attended, memory), weights
+
+    def values(
+        self, x: Float[Tensor, "batch seq d_model"], streams: Streams
+    ) -> Float[Tensor, "batch n_kv_heads seq d_head"]:
+        """The attention's own values, which the first layer gives to all others."""
+        x, _ = self._take_in(x, streams)
+        return self.attention.keys_and_values(self._before(x, self.norm1))[1]
+
+    def _take_in(self, x: Tensor, streams: Streams) -> tuple[Tensor, Change | None]:
+        """The input with its share of the embeddings, and what to do with the values."""
+        if self.mix is None:
+            return x, None
+        return self.mix.mix_input(x, streams), partial(self.mix.mix_values, streams=streams)
 
     def _rest(self, x: Tensor, attended: Tensor, memory: Memory | None) -> Tensor:
         """What follows the self-attention."""

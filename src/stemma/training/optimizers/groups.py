@@ -17,8 +17,9 @@ from stemma.training.optimizers.muon import Muon, Scale
 from stemma.training.optimizers.named import OptimizerSet
 from stemma.training.precision import choose_dtype
 
-# Pulling these towards zero regularises nothing: a norm's gain, a bias, the row of a rare token.
-NO_DECAY = ("*norm*", "*.bias", "*embed*")
+# Pulling these towards zero regularises nothing: a norm's gain, a bias, the row of a rare token,
+# the share of a stream.
+NO_DECAY = ("*norm*", "*.bias", "*embed*", "*.mix.*")
 
 Named = Mapping[str, nn.Parameter]
 Beta = Annotated[float, Field(ge=0, lt=1)]
