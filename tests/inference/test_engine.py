@@ -163,11 +163,13 @@ def test_quantised_steps_equal_the_quantised_model(bits: Any, rows: int) -> None
 
 @torch.inference_mode()
 def test_a_quantised_model_may_be_cast() -> None:
+    """Its scales and its cache are bfloat16 then."""
     model = quantise(randomised(config(d_model=96, feedforward=GatedMLPConfig(d_ff=64))), "int8")
     model.to(torch.bfloat16)
     ids = random_ids(model, 1, 4)
-    drift = (by_steps(Engine(model), ids, [1] * 4) - model.float()(ids)).abs().max()
-    assert drift < TOLERANCE
+    found = by_steps(Engine(model), ids, [1] * 4)
+    exact = model.float()(ids)
+    assert (found - exact).norm() < 0.02 * exact.norm()
 
 
 @torch.inference_mode()

@@ -275,7 +275,7 @@ class Transformer(nn.Module):
                 "this model sees the whole text at once, and cannot continue one",
                 cure="Use its hidden_states: it is an encoder. A model that generates is causal.",
             )
-        weight = self.embed.tokens.weight
+        weight = next(self.parameters())
         kind = weight.device.type
         if dtype is None:
             autocast = torch.is_autocast_enabled(kind)

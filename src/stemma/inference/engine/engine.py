@@ -21,7 +21,7 @@ from stemma.inference.kernels.step import apply_linear, step
 from stemma.models import Transformer
 from stemma.nn import BlockPool, KVCache, RaggedCache
 
-MOST_ROWS = 16
+MOST_ROWS = 32
 """New positions up to which the kernels are faster than torch's matrix products."""
 
 _WORTH_A_THREAD = 4_000_000
