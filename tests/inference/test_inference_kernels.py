@@ -205,3 +205,13 @@ def test_settling_changes_nothing_but_the_place() -> None:
     assert places["0.weight"] != after["0.weight"].data_ptr()
     assert all(value.data_ptr() % 64 == 0 for value in after.values() if value.numel())
     assert not settle(nn.Linear(10, 10))
+
+
+def test_a_settled_model_can_learn() -> None:
+    """Text is generated where no gradients are; the weights must not stay in that world."""
+    model = nn.Linear(3000, 3000)
+    with torch.inference_mode():
+        assert settle(model)
+    model(torch.ones(1, 3000)).sum().backward()
+    torch.optim.SGD(model.parameters(), lr=1.0).step()
+    assert model.weight.grad is not None

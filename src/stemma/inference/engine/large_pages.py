@@ -6,7 +6,9 @@ pass over larger weights looks up nearly every page; with pages of 2 MB there is
 
 from __future__ import annotations
 
+import ctypes
 import mmap
+from contextlib import suppress
 from itertools import chain
 from weakref import WeakSet
 
@@ -22,6 +24,7 @@ _LINE = 64
 _settled: WeakSet[nn.Module] = WeakSet()
 
 
+@torch.inference_mode(mode=False)
 def settle(model: nn.Module) -> bool:
     """Move the weights of a model, once, to one stretch of memory of large pages; True if it did.
 
@@ -39,11 +42,22 @@ def settle(model: nn.Module) -> bool:
     except OSError:
         return False
     start = -torch.frombuffer(memory, dtype=torch.uint8).data_ptr() % LARGE
+    kept_back = 0
     for weight in weights:
-        moved = _copied(weight, memory, start)
-        weight.data = moved
+        weight.data = _copied(weight, memory, start)
         start += -(-weight.nbytes // _LINE) * _LINE
+        kept_back += weight.nbytes
+        if kept_back >= _WORTH:
+            _give_back()
+            kept_back = 0
+    _give_back()
     return True
+
+
+def _give_back() -> None:
+    """Have the C library return free memory to the system: it keeps pieces of megabytes."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _copied(weight: Tensor, memory: mmap.mmap, start: int) -> Tensor:
