@@ -200,6 +200,27 @@ def test_logits_equal_those_of_transformers(name: str, data: st.DataObject, seed
             assert (ours - found.logits).abs().max() < TOLERANCE
 
 
+@NAMES
+def test_alignments_equal_those_of_transformers(name: str) -> None:
+    config = TINY[name]()
+    model = built(config)
+    other = theirs(FAMILIES[name], *FAMILIES[name].to_huggingface(config, model.state_dict()))
+    other.set_attn_implementation("eager")
+    ids = rows(config, 3)
+    found = model.alignments(ids["source"], ids["target"], source_mask=ids["mask"])
+    expected = other(
+        input_ids=ids["source"],
+        attention_mask=ids["mask"].long(),
+        decoder_input_ids=ids["target"],
+        output_attentions=True,
+    ).cross_attentions
+    assert len(found) == len(expected) == 2
+    for ours, others in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, others, atol=1e-5, rtol=1e-4)
+        assert (ours.masked_select(~ids["mask"][:, None, None]) == 0).all()
+    assert not any(part._forward_pre_hooks for part in model.modules())
+
+
 @pytest.mark.parametrize(
     ("name", "build"), [("t5", t5), ("t5", lambda: t5(first=False)), ("marian", marian)]
 )

@@ -14,6 +14,7 @@ from tiny_training import TinyModel, tiny_batches, tiny_trainer
 from torch.nn import functional as F
 
 from stemma.data import IGNORE_INDEX, PairBatch, PairBatches
+from stemma.errors import ConfigError
 from stemma.models import EncoderDecoder
 from stemma.models.encoder_decoder_config import original
 from stemma.training import NextToken, TargetGivenSource
@@ -107,3 +108,10 @@ def test_a_trainer_trains_it() -> None:
     ).fit()
     first, last = reports[0].metrics["cross_entropy"], reports[-1].metrics["cross_entropy"]
     assert last < 0.8 * first
+
+
+@pytest.mark.parametrize("epsilon", [-0.1, 1.0, float("nan")])
+def test_a_smoothing_that_is_no_share_is_named(epsilon: float) -> None:
+    for objective in (NextToken, TargetGivenSource):
+        with pytest.raises(ConfigError, match="label_smoothing = "):
+            objective(label_smoothing=epsilon)

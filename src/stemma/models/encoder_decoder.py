@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from stemma.errors import ModelError
 from stemma.models.encoder_decoder_config import EncoderDecoderConfig
 from stemma.models.transformer import Transformer
-from stemma.nn import Cache, KVCache, Memory
+from stemma.nn import Cache, CrossAttention, KVCache, Memory
 
 Mask = Bool[Tensor, "batch source"]
 
@@ -89,6 +89,31 @@ class EncoderDecoder(nn.Module):
         """
         memory = self.encode(source_ids, source_mask=source_mask)
         return ConditionalDecoder(self.decoder, memory, rows=source_ids.shape[0])
+
+    def alignments(
+        self,
+        source_ids: Int[Tensor, "batch source"],
+        target_ids: Int[Tensor, "batch target"],
+        *,
+        source_mask: Mask | None = None,
+    ) -> list[Float[Tensor, "batch n_heads target source"]]:
+        """Where each position of the target looks in the source, for each layer of the decoder.
+
+        Rows sum to 1 and are 0 at padding; the arguments are those of `forward`.
+        """
+        found: list[Tensor] = []
+
+        def look(layer: CrossAttention, seen: tuple[Tensor, Memory]) -> None:
+            found.append(layer.forward_with_weights(*seen)[1])
+
+        layers = [part for part in self.decoder.modules() if isinstance(part, CrossAttention)]
+        hooks = [layer.register_forward_pre_hook(look) for layer in layers]
+        try:
+            self.forward(source_ids, target_ids, source_mask=source_mask)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return found
 
     def n_parameters(self, *, embeddings: bool = True, active: bool = False) -> int:
         """Number of parameters, shared ones counted once; see `Transformer.n_parameters`."""

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
 from stemma.data import IGNORE_INDEX, Batch, PairBatch
+from stemma.errors import ConfigError
 from stemma.training.routing import routing_losses
 
 
@@ -54,10 +55,13 @@ class NextToken:
 
     Args:
         label_smoothing: see `summed_cross_entropy`.
+
+    Raises:
+        ConfigError: if it is not from 0 to below 1.
     """
 
     def __init__(self, *, label_smoothing: float = 0.0) -> None:
-        self.label_smoothing = label_smoothing
+        self.label_smoothing = checked_smoothing(label_smoothing)
 
     def weight(self, batch: Batch) -> Tensor:
         """The number of labels that are not `IGNORE_INDEX`."""
@@ -76,10 +80,13 @@ class TargetGivenSource:
 
     Args:
         label_smoothing: see `summed_cross_entropy`; the paper has 0.1.
+
+    Raises:
+        ConfigError: if it is not from 0 to below 1.
     """
 
     def __init__(self, *, label_smoothing: float = 0.0) -> None:
-        self.label_smoothing = label_smoothing
+        self.label_smoothing = checked_smoothing(label_smoothing)
 
     def weight(self, batch: PairBatch) -> Tensor:
         """The number of labels that are not `IGNORE_INDEX`."""
@@ -89,6 +96,20 @@ class TargetGivenSource:
         """Sum the cross entropy of an encoder-decoder's logits at the labels that are scored."""
         logits = model(batch.source_ids, batch.ids, source_mask=batch.source_mask)
         return scored(logits, batch.labels, model, label_smoothing=self.label_smoothing)
+
+
+def checked_smoothing(epsilon: float) -> float:
+    """The share itself.
+
+    Raises:
+        ConfigError: if it is none.
+    """
+    if not 0 <= epsilon < 1:
+        raise ConfigError(
+            f"label_smoothing = {epsilon} is no share",
+            cure="Choose from 0 to below 1, such as 0.1.",
+        )
+    return epsilon
 
 
 def scored(
