@@ -10,13 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stemma.nn import KVCache, Rotary, Sight
-from stemma.nn.latent_attention import LatentAttention, LatentAttentionConfig
+from stemma.errors import ConfigError
+from stemma.inference import obstacle
+from stemma.models import Transformer, TransformerConfig
+from stemma.models.families import family_for, family_of
+from stemma.models.inspection import inspect_config
+from stemma.nn import AttentionConfig, KVCache, LatentAttention, Rotary, Sight
 
 
 def build(seed: int = 0, **values: Any) -> LatentAttention:
     sizes = {"n_heads": 3, "d_latent": 6, "d_head": 5, "d_rotary": 4, "d_value": 7, **values}
-    layer = LatentAttentionConfig.parse(sizes).build(8).double().requires_grad_(False)
+    heads = {"n_heads": sizes.pop("n_heads"), "d_head": sizes.pop("d_head"), "bias": False}
+    config = AttentionConfig.parse({**heads, "latent": sizes})
+    layer = config.build(8).double().requires_grad_(False)
+    assert isinstance(layer, LatentAttention)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in layer.named_parameters():
         noise = 0.5 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
@@ -79,9 +86,13 @@ def test_cached_is_uncached(seed: int, d_latent: int, cuts: list[int]) -> None:
 
 def test_a_position_costs_its_latent_and_its_rotated_key() -> None:
     """DeepSeek-V2: 512 + 64 numbers, where 128 heads of 128 features would keep 32,768."""
-    layer = LatentAttentionConfig(n_heads=128, d_latent=512, d_head=128, d_rotary=64)
+    latent = {"d_latent": 512, "d_rotary": 64}
+    config = AttentionConfig(n_heads=128, d_head=128, bias=False, latent=latent)
+    assert config.cache_shape(5120) == (1, 576 / 2)
     with torch.device("meta"):
-        assert 2 * layer.build(5120).cache_size == 576
+        layer = config.build(5120)
+    assert isinstance(layer, LatentAttention)
+    assert layer.cache_size == 576 / 2
 
 
 @pytest.mark.parametrize("d_query_latent", [None, 6])
@@ -152,3 +163,59 @@ def test_bfloat16_and_masks_take_the_same_ways() -> None:
     changed[:, 2] += 1
     others = [0, 1, 3, 4, 5]
     assert torch.equal(layer(changed, sight=seen)[:, others], forms[0][:, others])
+
+
+def whole_model(**changes: Any) -> Transformer:
+    latent = {"d_latent": 6, "d_rotary": 4, "d_query_latent": 5}
+    return TransformerConfig.parse(
+        {
+            "vocab_size": 19,
+            "context_length": 9,
+            "d_model": 8,
+            "n_layers": 2,
+            "attention": {"n_heads": 2, "d_head": 3, "bias": False, "latent": latent},
+            "norm": {"kind": "rms_norm"},
+            "position": {"kind": "rotary"},
+            **changes,
+        }
+    ).build(seed=1)
+
+
+@given(seed=st.integers(0, 99), cut=st.integers(1, 8), windowed=st.booleans())
+def test_a_model_of_it_is_cached_and_uncached_alike(seed: int, cut: int, windowed: bool) -> None:
+    model = whole_model(local={"window": 3} if windowed else None, embedding_stream=True).eval()
+    ids = torch.randint(19, (2, 9), generator=torch.Generator().manual_seed(seed))
+    cache = model.new_cache(2)
+    assert cache.n_bytes == 2 * 2 * 9 * (6 + 4) * 4
+    parts = [model(part, cache=cache) for part in (ids[:, :cut], *ids[:, cut:].split(1, dim=1))]
+    torch.testing.assert_close(torch.cat(parts, dim=1), model(ids), atol=1e-5, rtol=1e-4)
+    assert len(model.attention_weights(ids)) == 2
+
+
+def test_a_model_of_it_is_saved_in_our_own_files_and_left_to_torch() -> None:
+    model = whole_model()
+    assert family_of(model.config) is None
+    own = family_for(model.config)
+    config, state = own.from_huggingface(*own.to_huggingface(model.config, model.state_dict()))
+    assert config == model.config
+    assert all(torch.equal(state[name], part) for name, part in model.named_parameters())
+    assert "latent" in str(obstacle(model))
+    assert inspect_config(model.config).cache_bytes(1, "float32") == 2 * (6 + 4) * 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"attention": {"bias": True}}, "wants bias = false"),
+        ({"attention": {"d_head": None}}, "and a d_head"),
+        ({"attention": {"n_kv_heads": 1}}, "n_kv_heads is no option"),
+        ({"attention": {"sinks": True}}, "sinks is no option"),
+        ({"value_stream": True}, "latents are kept, no values"),
+        ({"attention": {"latent": {"d_latent": 4, "d_rotary": 3}}}, "d_rotary"),
+    ],
+)
+def test_what_does_not_go_together_is_named(changes: dict[str, Any], named: str) -> None:
+    values = whole_model().config.model_dump()
+    attention = {**values["attention"], **changes.get("attention", {})}
+    with pytest.raises(ConfigError, match=named):
+        TransformerConfig.parse({**values, **changes, "attention": attention})

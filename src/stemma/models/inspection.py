@@ -144,10 +144,8 @@ def inspect_config(config: TransformerConfig) -> Inspection:
 
 
 def _kv_numbers(config: TransformerConfig) -> int:
-    attention = config.attention
-    n_kv_heads = attention.n_kv_heads or attention.n_heads
-    per_layer = 2 * n_kv_heads * attention.head_size(config.d_model)
-    return config.n_layers * per_layer if config.causal else 0
+    n_heads, size = config.attention.cache_shape(config.d_model)
+    return 2 * config.n_layers * n_heads * size if config.causal else 0
 
 
 def _unused_shares(model: Transformer) -> Iterator[tuple[nn.Parameter, float]]:

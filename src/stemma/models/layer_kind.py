@@ -42,7 +42,7 @@ class LayerKind(nn.Module):
         """The kind of a model's ``local`` layers, or of its other layers."""
         position = (local and local.position) or config.position
         return cls(
-            rotary=position.build_rotation(config.attention.head_size(config.d_model)),
+            rotary=position.build_rotation(config.attention.rotary_size(config.d_model)),
             bias=position.build_bias(config.attention.n_heads, causal=config.causal),
             causal=config.causal,
             window=local.window if local else None,

@@ -280,14 +280,8 @@ class Transformer(nn.Module):
         if dtype is None:
             autocast = torch.is_autocast_enabled(kind)
             dtype = torch.get_autocast_dtype(kind) if autocast else weight.dtype
-        attention = self.config.attention
-        return CacheLayout(
-            self.config.n_layers,
-            attention.n_kv_heads or attention.n_heads,
-            attention.head_size(self.config.d_model),
-            dtype,
-            weight.device,
-        )
+        shape = self.config.attention.cache_shape(self.config.d_model)
+        return CacheLayout(self.config.n_layers, *shape, dtype, weight.device)
 
     def n_parameters(self, *, embeddings: bool = True, active: bool = False) -> int:
         """Number of parameters, a tied matrix counted once.

@@ -117,10 +117,18 @@ class TransformerConfig(Config):
     def _heads_can_turn(cls, position: Any, info: ValidationInfo) -> Any:
         attention, d_model = info.data.get("attention"), info.data.get("d_model")
         if isinstance(position, RotaryConfig) and attention is not None and d_model is not None:
-            d_head = attention.head_size(d_model)
+            d_head = attention.rotary_size(d_model)
             if d_head % 2:
                 raise ValueError(odd_head(d_head))
         return position
+
+    @model_validator(mode="after")
+    def _latents_stay_where_they_are(self) -> TransformerConfig:
+        if self.attention.latent and self.value_stream:
+            raise ValueError("value_stream and attention.latent: latents are kept, no values")
+        if self.cross_attention and self.cross_attention.latent:
+            raise ValueError("cross_attention.latent: leave it out, only self-attention has it")
+        return self
 
     @model_validator(mode="after")
     def _nothing_tied_to_no_head(self) -> TransformerConfig:

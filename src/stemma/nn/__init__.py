@@ -18,7 +18,7 @@ from stemma.nn.head import (
     Pooler,
     PoolerConfig,
 )
-from stemma.nn.latent_attention import LatentAttention, LatentAttentionConfig
+from stemma.nn.latent_attention import LatentAttention, LatentConfig
 from stemma.nn.moe import MixtureOfExperts, MoEConfig
 from stemma.nn.norm import LayerNorm, LayerNormConfig, NormConfig, RMSNorm, RMSNormConfig
 from stemma.nn.paged_cache import BlockPool, PagedCache
@@ -72,7 +72,7 @@ __all__ = [
     "HeadConfig",
     "KVCache",
     "LatentAttention",
-    "LatentAttentionConfig",
+    "LatentConfig",
     "LayerNorm",
     "LayerNormConfig",
     "LearnedPositionsConfig",

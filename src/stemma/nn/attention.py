@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from stemma.config import Config
 from stemma.errors import ModelError
 from stemma.nn.attend import Scoring, attend, attend_explicitly
 from stemma.nn.cache import LayerCache
+from stemma.nn.latent_attention import Change, LatentAttention, LatentConfig
 from stemma.nn.norm import NormConfig
 from stemma.nn.position import Rotation, apply_rotation
 from stemma.nn.sight import CAUSAL, Sight
-
-Change = Callable[[Tensor], Tensor]
 
 
 class AttentionMaps(nn.Module):
@@ -268,7 +266,7 @@ def head_problem(
 
 
 class AttentionConfig(Config):
-    """Builds a `MultiHeadAttention`."""
+    """Builds a `MultiHeadAttention`, or with ``latent`` a `LatentAttention`."""
 
     kind: Literal["multi_head"] = "multi_head"
     n_heads: int = Field(ge=1)
@@ -285,18 +283,56 @@ class AttentionConfig(Config):
     )
     softcap: float | None = Field(default=None, gt=0, description="bound of the scores")
     sinks: bool = Field(default=False, description="whether weight may go to no key at all")
+    latent: LatentConfig | None = Field(
+        default=None, description="keys and values are made of a small vector for all heads"
+    )
     dropout: float = Field(default=0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _latents_have_no_other_options(self) -> Self:
+        if self.latent is None:
+            return self
+        without = {"dropout", "latent", "n_heads", "d_head", "bias"}
+        for name, field in type(self).model_fields.items():
+            if name not in without and getattr(self, name) != field.default:
+                raise ValueError(f"{name} is no option of an attention with latents: leave it out")
+        if self.bias or self.d_head is None:
+            raise ValueError("an attention with latents wants bias = false and a d_head")
+        return self
 
     def head_size(self, d_model: int) -> int:
         """Features of a head in a model of ``d_model`` features."""
         return self.d_head or d_model // self.n_heads
 
+    def rotary_size(self, d_model: int) -> int:
+        """How many of them are rotated."""
+        return self.latent.d_rotary if self.latent else self.head_size(d_model)
+
+    def cache_shape(self, d_model: int) -> tuple[int, int]:
+        """Heads of keys (and of values) that a cache keeps of a position, and their features."""
+        if self.latent:
+            return 1, self.latent.cache_size
+        return self.n_kv_heads or self.n_heads, self.head_size(d_model)
+
     def scale_for(self, d_model: int) -> float:
         """What multiplies the scores in a model of ``d_model`` features."""
-        return self.scale or Scoring().scale_for(self.head_size(d_model))
+        size = self.head_size(d_model) + (self.latent.d_rotary if self.latent else 0)
+        return self.scale or Scoring().scale_for(size)
 
-    def build(self, d_model: int) -> MultiHeadAttention:
+    def build(self, d_model: int) -> MultiHeadAttention | LatentAttention:
         """The layer for ``d_model`` features."""
+        if self.latent:
+            return LatentAttention(
+                d_model,
+                self.n_heads,
+                d_latent=self.latent.d_latent,
+                d_head=self.head_size(d_model),
+                d_rotary=self.latent.d_rotary,
+                d_value=self.latent.d_value,
+                d_query_latent=self.latent.d_query_latent,
+                norm=self.latent.norm,
+                dropout=self.dropout,
+            )
         return MultiHeadAttention(d_model, **self._values(d_model))
 
     def build_cross(self, d_model: int) -> CrossAttention:

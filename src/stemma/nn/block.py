@@ -10,8 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stemma.nn.attention import Change, CrossAttention, Memory, MultiHeadAttention
+from stemma.errors import ModelError
+from stemma.nn.attention import CrossAttention, Memory, MultiHeadAttention
 from stemma.nn.cache import LayerCache
+from stemma.nn.latent_attention import Change, LatentAttention
 from stemma.nn.sight import CAUSAL, Sight
 from stemma.nn.streams import NO_STREAMS, StreamMix, Streams
 
@@ -52,7 +54,7 @@ arXiv:2105.13290; Gemma |
 
     def __init__(
         self,
-        attention: MultiHeadAttention,
+        attention: MultiHeadAttention | LatentAttention,
         feedforward: nn.Module,
         norm1: nn.Module,
         norm2: nn.Module,
@@ -116,13 +118,20 @@ arXiv:2105.13290; Gemma |
     ) -> Float[Tensor, "batch n_kv_heads seq d_head"]:
         """The attention's own values, which the first layer gives to all others."""
         x, _ = self._take_in(x, streams)
+        if isinstance(self.attention, LatentAttention):
+            raise ModelError(
+                "a latent attention keeps no values that other layers could take in",
+                cure="Set value_stream = false, or leave attention.latent out.",
+            )
         return self.attention.keys_and_values(self._before(x, self.norm1))[1]
 
     def _take_in(self, x: Tensor, streams: Streams) -> tuple[Tensor, Change | None]:
         """The input with its share of the embeddings, and what to do with the values."""
         if self.mix is None:
             return x, None
-        return self.mix.mix_input(x, streams), partial(self.mix.mix_values, streams=streams)
+        changed = self.mix.values is not None
+        change = partial(self.mix.mix_values, streams=streams) if changed else None
+        return self.mix.mix_input(x, streams), change
 
     def _rest(self, x: Tensor, attended: Tensor, memory: Memory | None) -> Tensor:
         """What follows the self-attention."""

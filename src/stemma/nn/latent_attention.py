@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stemma.config import Config
+from stemma.errors import ModelError
 from stemma.nn.attend import Scoring, attend, attend_explicitly
 from stemma.nn.cache import LayerCache
 from stemma.nn.norm import NormConfig, RMSNormConfig
@@ -20,6 +22,9 @@ from stemma.nn.sight import CAUSAL, Sight
 
 Latent = Float[Tensor, "batch 1 key d_latent"]
 Turned = Float[Tensor, "batch 1 key d_rotary"]
+
+
+Change = Callable[[Tensor], Tensor]
 
 
 class LatentAttention(nn.Module):
@@ -91,6 +96,7 @@ class LatentAttention(nn.Module):
         *,
         sight: Sight = CAUSAL,
         cache: LayerCache | None = None,
+        change_values: Change | None = None,
     ) -> Float[Tensor, "batch seq d_model"]:
         """Attend: in the absorbed form where a cache is continued by one position, else explicitly.
 
@@ -98,7 +104,12 @@ class LatentAttention(nn.Module):
             x: the positions that ask; with a cache they follow those in it.
             sight: how they are turned, and what they see; causal by default.
             cache: what was seen before, of a layout with one head of `cache_size` features.
+            change_values: impossible here, where no values are kept.
+
+        Raises:
+            ModelError: if values are to be changed.
         """
+        refuse_change(change_values)
         q, q_turned = self.queries(x, sight)
         latent, k_turned = self.latents(x, sight)
         if cache is not None:
@@ -108,9 +119,14 @@ class LatentAttention(nn.Module):
         return self.attend_explicitly(q, q_turned, latent, k_turned, sight=sight)
 
     def forward_with_weights(
-        self, x: Float[Tensor, "batch seq d_model"], *, sight: Sight = CAUSAL
+        self,
+        x: Float[Tensor, "batch seq d_model"],
+        *,
+        sight: Sight = CAUSAL,
+        change_values: Change | None = None,
     ) -> tuple[Float[Tensor, "batch seq d_model"], Float[Tensor, "batch n_heads query key"]]:
         """Attend step by step; returns the attention weights too."""
+        refuse_change(change_values)
         q = torch.cat(self.queries(x, sight), dim=-1)
         k, v = self.keys_and_values(*self.latents(x, sight))
         found, weights = attend_explicitly(q, k, v, **self._how(sight))
@@ -167,7 +183,7 @@ class LatentAttention(nn.Module):
 
         Latent and rotated key together are laid in the two halves, of which each is so large.
         """
-        return -(-(self.d_latent + self.d_rotary) // 2)
+        return halved(self.d_latent + self.d_rotary)
 
     def _remember(
         self, latent: Latent, k_turned: Turned, cache: LayerCache
@@ -192,33 +208,40 @@ class LatentAttention(nn.Module):
         return merged
 
 
+def refuse_change(change_values: Change | None) -> None:
+    """There is nothing to change.
+
+    Raises:
+        ModelError: if something was to be.
+    """
+    if change_values is not None:
+        raise ModelError(
+            "the values of a latent attention cannot be mixed with others: none are kept",
+            cure="Set value_stream = false, or leave attention.latent out.",
+        )
+
+
 def _turn(x: Tensor, sight: Sight) -> Tensor:
     return x if sight.rotation is None else apply_rotation(x, sight.rotation.to(x.dtype))
 
 
-class LatentAttentionConfig(Config):
-    """Builds a `LatentAttention`."""
+class LatentConfig(Config):
+    """What makes of an `AttentionConfig` one that builds a `LatentAttention`."""
 
-    kind: Literal["latent"] = "latent"
-    n_heads: int = Field(ge=1)
     d_latent: int = Field(ge=1, description="features that are kept of a position for all heads")
-    d_head: int = Field(ge=1, description="of queries and keys, without the rotated part")
-    d_rotary: int = Field(ge=2, multiple_of=2, description="of the rotated part")
-    d_value: int | None = Field(default=None, ge=1, description="default: d_head")
-    d_query_latent: int | None = Field(default=None, ge=1, description="default: none")
-    norm: NormConfig = RMSNormConfig()
-    dropout: float = Field(default=0.0, ge=0, lt=1)
+    d_rotary: int = Field(ge=2, multiple_of=2, description="rotated features of queries and keys")
+    d_value: int | None = Field(default=None, ge=1, description="of a head; default: d_head")
+    d_query_latent: int | None = Field(
+        default=None, ge=1, description="features of the queries' latent; default: none"
+    )
+    norm: NormConfig = Field(default=RMSNormConfig(), description="of the latents")
 
-    def build(self, d_model: int) -> LatentAttention:
-        """The layer for ``d_model`` features."""
-        return LatentAttention(
-            d_model,
-            self.n_heads,
-            d_latent=self.d_latent,
-            d_head=self.d_head,
-            d_rotary=self.d_rotary,
-            d_value=self.d_value,
-            d_query_latent=self.d_query_latent,
-            norm=self.norm,
-            dropout=self.dropout,
-        )
+    @property
+    def cache_size(self) -> int:
+        """See `LatentAttention.cache_size`."""
+        return halved(self.d_latent + self.d_rotary)
+
+
+def halved(size: int) -> int:
+    """The larger half."""
+    return -(-size // 2)
