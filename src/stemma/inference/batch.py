@@ -93,7 +93,7 @@ class Batch:
             cache.expect(counts)
             hidden = self._model.hidden_states(padded, cache=cache)
             last = torch.tensor(counts, device=hidden.device) - 1
-            logits = self._model.head(hidden[torch.arange(len(counts)), last])
+            logits = self._model.head(hidden[torch.arange(len(counts), device=last.device), last])
         tokens = [row.choose(logits[i : i + 1]) for i, row in enumerate(self._rows)]
         for token in tokens:
             if token.ended:

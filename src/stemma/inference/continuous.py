@@ -220,14 +220,18 @@ class ContinuousBatch:
         padded = torch.nn.utils.rnn.pad_sequence(news, batch_first=True)
         hidden = self._model.hidden_states(padded, cache=cache)
         self.statistics.fed += sum(counts)
-        tokens = []
+        ready: list[int] = []
         for row, (seat, n) in enumerate(turns):
             seat.n_fed += n
             self._keep_full_blocks(seat)
             if seat.n_unfed == 0:
-                logits = self._model.head(hidden[row : row + 1, n - 1])
-                tokens.append(seat.request.choose(logits))
-        return tokens
+                ready.append(row)
+        if not ready:
+            return []
+        # The head is read once for all of them.
+        last = torch.tensor([counts[row] - 1 for row in ready], device=hidden.device)
+        logits = self._model.head(hidden[torch.tensor(ready, device=hidden.device), last])
+        return [seats[row].request.choose(logits[i : i + 1]) for i, row in enumerate(ready)]
 
     def _make_room(self, seat: Seat, n: int) -> bool:
         """Blocks for ``n`` more ids, taken from the newest texts if need be, itself included."""
