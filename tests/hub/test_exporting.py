@@ -73,6 +73,23 @@ def test_a_gguf_file_becomes_a_directory_that_chats_in_transformers(
     assert "license: mit" in (out / "README.md").read_text()
 
 
+@pytest.mark.slow
+def test_smollm2_out_of_its_gguf_file_chats_in_transformers(smollm2: Path, tmp_path: Path) -> None:
+    out = export(smollm2, tmp_path / "out", to="hf", dtype="bf16")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(out)
+    model = transformers.AutoModelForCausalLM.from_pretrained(out)
+    asked = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "What is the capital of France?"}],
+        add_generation_prompt=True,
+        return_tensors="pt",
+        return_dict=True,
+    )
+    answer = model.generate(**asked, max_new_tokens=30, do_sample=False)[
+        0, asked.input_ids.shape[1] :
+    ]
+    assert tokenizer.decode(answer) == "The capital of France is Paris.<|im_end|>"
+
+
 def test_there_and_back_to_the_bit(source: Path, tmp_path: Path) -> None:
     directory = export(source, tmp_path / "hf", to="hf")
     again = export(directory, tmp_path / "again.gguf", to="gguf", dtype="f32")

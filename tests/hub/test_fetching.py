@@ -46,13 +46,13 @@ def address(served: tuple[Path, str]) -> str:
 
 @pytest.mark.usefixtures("online")
 def test_an_address(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = pull(address)
+    found = pull(address, sha256=SHA256.upper())
     assert found.path.name == "model v1.gguf"
     assert found.path.is_relative_to(cache_directory())
     assert found.files == {found.path: SHA256}
     assert found.n_bytes == len(WEIGHTS)
     (tmp_path / "served" / "model v1.gguf").unlink()
-    assert pull(address, sha256=SHA256) == found
+    assert pull(address, sha256=SHA256.upper()) == found
     with pytest.raises(DataError, match="wrong checksum"):
         pull(address, sha256="0" * 64)
     monkeypatch.setenv("STEMMA_OFFLINE", "1")

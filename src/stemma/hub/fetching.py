@@ -62,6 +62,7 @@ def pull(
         ModelError: if a repository cannot be had.
     """
     kind, licence = None, None
+    sha256 = sha256.lower() if sha256 else None
     if (path := Path(name).expanduser()).exists():
         path = path.resolve()
     elif _URL.match(name):
@@ -137,7 +138,7 @@ def _files(path: Path) -> list[Path]:
 def _check(path: Path, files: list[Path], sha256: str) -> None:
     if len(files) != 1:
         raise DataError(f"has {len(files)} files, and one sha256 was given", where=str(path))
-    if (found := file_sha256(files[0])) != sha256.lower():
+    if (found := file_sha256(files[0])) != sha256:
         raise DataError(
             f"has the wrong checksum: expected sha256 {sha256}, found {found}",
             where=str(files[0]),
