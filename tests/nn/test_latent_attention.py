@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stemma.errors import ConfigError
-from stemma.inference import obstacle
+from stemma.inference import Batch, ContinuousBatch, SamplingConfig, generate_ids, obstacle
 from stemma.models import Transformer, TransformerConfig
 from stemma.models.families import family_for, family_of
 from stemma.models.inspection import inspect_config
@@ -219,3 +219,21 @@ def test_what_does_not_go_together_is_named(changes: dict[str, Any], named: str)
     attention = {**values["attention"], **changes.get("attention", {})}
     with pytest.raises(ConfigError, match=named):
         TransformerConfig.parse({**values, **changes, "attention": attention})
+
+
+def test_rows_of_their_own_lengths_and_blocks_of_a_pool_keep_latents_too() -> None:
+    """Two texts of unequal lengths together, in ragged rows and in blocks, as each alone."""
+    model = whole_model(init={"std": 0.8, "embedding_std": 1.0, "residual": "plain"}).eval()
+    prompts = [[1, 2, 3, 4], [5]]
+    greedy = SamplingConfig(temperature=0)
+
+    def alone(prompt: list[int]) -> list[int]:
+        return list(generate_ids(model, prompt, max_new_tokens=4, sampling=greedy, cached=False))
+
+    for batch in (Batch(model), ContinuousBatch(model, n_blocks=8, block_size=2)):
+        handles = [batch.add(prompt, max_new_tokens=4, sampling=greedy) for prompt in prompts]
+        texts: dict[int, list[int]] = {handle: [] for handle in handles}
+        while batch.busy:
+            for token in batch.step():
+                texts[token.handle].append(token.id)
+        assert [texts[handle] for handle in handles] == [alone(prompt) for prompt in prompts]
