@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +10,6 @@ from torch import nn
 
 from stemma.models.transformer import Transformer
 from stemma.models.transformer_config import TransformerConfig
-from stemma.nn import MixtureOfExperts
 
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "int8": 1.0, "int4": 0.5}
 """Bytes of a parameter; the scales of quantised weights come on top (3 to 13 % of it)."""
@@ -48,7 +46,7 @@ class Inspection:
         config: of the model.
         tree: its parts.
         n_parameters: all of them, tied ones counted once.
-        n_embedding: those of token, position and segment tables, and of an untied head.
+        n_embedding: those of the embedding and of the head.
         n_active: those that one token uses: all but the experts that it does not go through.
         n_multiplied: those of ``n_active`` that a token is multiplied with: the matrices, and of
             the embeddings only the head's.
@@ -121,40 +119,26 @@ def inspect_config(config: TransformerConfig) -> Inspection:
     """
     with torch.device("meta"):
         model = Transformer(config)
-    tables = {id(p) for p in model.embed.parameters() if p.ndim > 1}
-    head = {id(p) for p in model.head.parameters() if p.ndim > 1}
-    inactive = {id(p): share for p, share in _unused_shares(model)}
-    n_total = n_active = n_multiplied = n_embedding = 0
-    for parameter in model.parameters():
-        n, key = parameter.numel(), id(parameter)
-        used = n - round(n * inactive.get(key, 0.0))
-        n_total += n
-        n_active += used
-        n_embedding += n if key in tables or key in head else 0
-        n_multiplied += used if parameter.ndim > 1 and (key not in tables or key in head) else 0
+    tables = {id(p) for p in model.embed.parameters()}
+    head = {id(p) for p in model.head.parameters()}
+    n_parameters = model.n_parameters()
+    n_active = model.n_parameters(active=True)
+    matrices = (p for p in model.parameters() if p.ndim > 1)
+    n_met = sum(p.numel() for p in matrices if id(p) not in tables or id(p) in head)
     return Inspection(
         config=config,
         tree=_part("model", model, set()),
-        n_parameters=n_total,
-        n_embedding=n_embedding,
+        n_parameters=n_parameters,
+        n_embedding=n_parameters - model.n_parameters(embeddings=False),
         n_active=n_active,
-        n_multiplied=n_multiplied,
-        kv_numbers=_kv_numbers(config),
+        n_multiplied=n_met - (n_parameters - n_active),
+        kv_numbers=_kv_numbers(model) if config.causal else 0,
     )
 
 
-def _kv_numbers(config: TransformerConfig) -> int:
-    n_heads, size = config.attention.cache_shape(config.d_model)
-    return 2 * config.n_layers * n_heads * size if config.causal else 0
-
-
-def _unused_shares(model: Transformer) -> Iterator[tuple[nn.Parameter, float]]:
-    """Parameters of experts, and which part of them a token does not go through."""
-    for module in model.modules():
-        if isinstance(module, MixtureOfExperts):
-            for parameter in module.parameters():
-                if parameter.ndim == 3:
-                    yield parameter, 1 - module.n_active / module.n_experts
+def _kv_numbers(model: Transformer) -> int:
+    layout = model.cache_layout(torch.float32)
+    return layout.bytes_per_position // layout.dtype.itemsize
 
 
 def _part(name: str, module: nn.Module, seen: set[int]) -> Part:
