@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from stemma.hub.load import load
 from torch.nn import functional as F
 
 from stemma.errors import ConfigError, ModelError
-from stemma.hub import auto_model
+from stemma.hub import auto_model, load
 from stemma.hub.model_directory import save_model
 from stemma.models import LocalLayersConfig, Transformer, TransformerConfig
 from stemma.nn import AlibiConfig, AttentionConfig, NoHeadConfig, RotaryConfig

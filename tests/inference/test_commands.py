@@ -34,7 +34,7 @@ class NextByte:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setattr(hub, "load", lambda name: (NextByte(), BYTES), raising=False)
+    monkeypatch.setattr(hub, "load", lambda name, dtype: (NextByte(), BYTES), raising=False)
     app = typer.Typer()
     app.command()(generate_command)
 
@@ -72,7 +72,9 @@ def test_precision_and_few_bits_are_handed_on(run: Run, monkeypatch: pytest.Monk
         "stemma.inference.quantisation.quantise", lambda model, bits: asked.append(bits) or model
     )
     assert run("abc", "--dtype", "bfloat16", "--quantise", "int4").exit_code == 0
-    assert asked == [{"dtype": torch.bfloat16}, "int4"]
+    assert asked == [{"dtype": "bfloat16"}, "int4"]
+    assert run("abc").exit_code == 0
+    assert asked[2:] == [{"dtype": "fast"}]
     assert run("abc", "--quantise", "int3").exit_code == 2
 
 

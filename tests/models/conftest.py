@@ -24,10 +24,11 @@ def build_random(config: TransformerConfig, seed: int = 0) -> Transformer:
     """Every parameter is random: gains and biases too, which start as ones and zeros."""
     generator = torch.Generator().manual_seed(seed)
     model = Transformer(config)
+    middle = 0 if getattr(config.norm, "from_one", False) else 1
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(1 + 0.3 * noise if "norm" in name else 0.3 * noise)
+            parameter.copy_(middle + 0.3 * noise if "norm" in name else 0.3 * noise)
     return model.eval()
 
 

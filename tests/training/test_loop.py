@@ -244,6 +244,7 @@ class Planted(NextToken):
     """A loss that is no number at one step: the batch whose ids are those of ``bad``."""
 
     def __init__(self, bad: Batch, value: float) -> None:
+        super().__init__()
         self.bad, self.value = bad.ids, value
 
     def __call__(self, model: nn.Module, batch: Batch) -> LossTerms:

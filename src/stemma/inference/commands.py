@@ -179,7 +179,9 @@ def _drafted(name: str) -> Callable[..., Generator[int, None, None]]:
     from stemma import hub
     from stemma.inference import Draft, ModelDraft, PromptLookup, speculate_ids
 
-    draft: Draft = PromptLookup() if name == "lookup" else ModelDraft(hub.load(name)[0])
+    draft: Draft = (
+        PromptLookup() if name == "lookup" else ModelDraft(hub.load(name, dtype="fast")[0])
+    )
     return partial(speculate_ids, draft=draft)
 
 
