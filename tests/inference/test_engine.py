@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -111,9 +112,11 @@ def test_steps_equal_the_model(tiny: TransformerConfig, seed: int, data: st.Data
     rows = data.draw(st.integers(1, 3))
     sizes = data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=4))
     ids = random_ids(model, rows, sum(sizes))
-    torch.testing.assert_close(
-        by_steps(Engine(model), ids, sizes), model(ids), atol=TOLERANCE, rtol=TOLERANCE
-    )
+    found, expected = by_steps(Engine(model), ids, sizes), model(ids)
+    # Without residual connections some models are so steep that float32 itself is further off.
+    exact = copy.deepcopy(model).double()(ids)
+    bound = TOLERANCE * (1 + exact.abs().max()) + 4 * (expected - exact).abs().max()
+    assert (found - exact).abs().max() < bound
 
 
 FAMILY_CONFIGS = {
