@@ -73,24 +73,23 @@ def _stemma(path: Path, precision: str) -> Run:
     import torch
 
     import stemma
-    from stemma.inference import SamplingConfig, decode_one, generate_ids, prefill, quantise
-    from stemma.inference.engine import Engine
+    from stemma.inference import Batch, SamplingConfig, generate_ids, quantise
 
     model, _ = stemma.load(path, dtype=torch.bfloat16)
     if precision != "bf16":
         quantise(model, precision)
-    engine, greedy = Engine(model), SamplingConfig(temperature=0)
+    greedy = SamplingConfig(temperature=0)
 
     @torch.inference_mode()
     def run(prompts: list[list[int]], n: int) -> Any:
         if len(prompts) == 1:
             return list(generate_ids(model, prompts[0], max_new_tokens=n, sampling=greedy))
-        ids = torch.tensor(prompts)
-        cache = engine.new_cache(len(prompts), capacity=ids.shape[1] + n)
-        chosen = [prefill(engine, ids, cache).argmax(-1, keepdim=True)]
-        while len(chosen) < n:
-            chosen.append(decode_one(engine, chosen[-1], cache).argmax(-1, keepdim=True))
-        return torch.cat(chosen, dim=1).tolist()
+        batch = Batch(model)
+        for prompt in prompts:
+            batch.add(prompt, max_new_tokens=n, sampling=greedy)
+        while batch.busy:
+            batch.step()
+        return None
 
     return run
 

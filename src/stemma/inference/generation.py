@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from stemma.errors import ModelError
+from stemma.inference.one_thread import on_one_thread
 from stemma.inference.sampling_config import SamplingConfig
 from stemma.inference.stopping import StopStrings
 from stemma.tokenizers import StreamDecoder, Tokenizer
@@ -136,6 +137,7 @@ class Report:
         self._log_probs: list[Tensor] = []
         self._best: list[tuple[Alternative, ...]] = []
 
+    @on_one_thread
     def note(self, id_: int, logits: Float[Tensor, " vocab"]) -> None:
         """An id was chosen from these logits."""
         normaliser = logits.logsumexp(-1)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stemma.errors import ModelError
+from stemma.inference.one_thread import on_one_thread
 from stemma.inference.sampling import sample
 from stemma.inference.sampling_config import SamplingConfig
 
@@ -52,6 +53,7 @@ class GrowingText:
         """Logits without those of padding."""
         return logits[:, : self.n_ids]
 
+    @on_one_thread
     def choose(self, logits: Float[Tensor, "1 vocab"]) -> int:
         """Choose the next id from the logits after this text, and add it.
 

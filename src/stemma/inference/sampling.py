@@ -23,6 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from stemma.errors import ModelError
+from stemma.inference.one_thread import on_one_thread
 from stemma.inference.rules import (
     add_bias,
     apply_temperature,
@@ -86,6 +87,7 @@ def _penalised(logits: Tensor, config: SamplingConfig, seen: Tensor, generated: 
     return logits
 
 
+@on_one_thread
 def distribution(
     logits: Float[Tensor, "batch vocab"],
     config: SamplingConfig,
@@ -122,6 +124,7 @@ def draw(logits: Float[Tensor, "batch vocab"], generator: torch.Generator) -> In
     return torch.searchsorted(cumulative, target, right=True).squeeze(-1)
 
 
+@on_one_thread
 def sample(
     logits: Float[Tensor, "batch vocab"],
     config: SamplingConfig,

@@ -24,6 +24,7 @@ from stemma.inference.decode import NextLogits, OnToken, Overflow
 from stemma.inference.drafts import Draft, Proposal
 from stemma.inference.evaluation_mode import device_of, evaluating
 from stemma.inference.growing_text import GrowingText, PromptIds, checked_prompt
+from stemma.inference.one_thread import on_one_thread
 from stemma.inference.sampling import distribution, draw
 from stemma.inference.sampling_config import SamplingConfig
 
@@ -167,6 +168,7 @@ def _speculate(
                 break
 
 
+@on_one_thread
 def _judge(
     text: GrowingText,
     logits: Float[Tensor, "1 n_ids"],
