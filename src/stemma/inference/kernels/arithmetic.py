@@ -114,7 +114,9 @@ def products(
     """
     scale_stride = n_in // tiles.GROUP * 4 if kind == INT4 else 0
     o = first
-    while o + _OUTPUTS <= last:
+    # One row of wide weights waits for memory alone, which gives most when it is read in order.
+    at_once = n_rows > 1 or kind in (INT8, INT4)
+    while at_once and o + _OUTPUTS <= last:
         r = 0
         while r < n_rows:
             rows = 4 if r + 4 <= n_rows else 2 if r + 2 <= n_rows else 1

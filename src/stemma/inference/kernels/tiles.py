@@ -25,7 +25,7 @@ GROUP = 32
 OUTPUTS = 4
 """Rows of weights that a tile reads at once."""
 
-_AHEAD = 4096
+_AHEAD = 16384
 _INT, _FLOAT = ir.IntType(64), ir.FloatType()
 _LANES = 16 if binding.get_host_cpu_features().get("avx512f") else 8
 
