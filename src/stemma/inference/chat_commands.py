@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from stemma.inference.options import DtypeOption, QuantiseOption
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,17 +32,8 @@ def chat_command(
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="The most tokens of an answer.")] = 512,
     load: Annotated[Path | None, typer.Option(help="Go on with a saved conversation.")] = None,
-    dtype: Annotated[
-        Literal["float32", "bfloat16"] | None,
-        typer.Option(
-            help="Precision of the weights: that of the files by default, but bfloat16 for GGUF "
-            "where the processor multiplies it."
-        ),
-    ] = None,
-    quantise: Annotated[
-        Literal["int8", "int4"] | None,
-        typer.Option(help="Put the weights into few bits: faster, smaller, and a little worse."),
-    ] = None,
+    dtype: DtypeOption = None,
+    quantise: QuantiseOption = None,
     transcript: Annotated[
         bool,
         typer.Option("--transcript", help="Leave the chat template: a User/Bot transcript."),

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from stemma.inference.options import DtypeOption, QuantiseOption
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
@@ -73,17 +75,8 @@ def generate_command(
     top_alternatives: Annotated[
         int, typer.Option(min=0, help="With --json: the most probable tokens in each place.")
     ] = 0,
-    dtype: Annotated[
-        Literal["float32", "bfloat16"] | None,
-        typer.Option(
-            help="Precision of the weights: that of the files by default, but bfloat16 for GGUF "
-            "where the processor multiplies it."
-        ),
-    ] = None,
-    quantise: Annotated[
-        Literal["int8", "int4"] | None,
-        typer.Option(help="Put the weights into few bits: faster, smaller, and a little worse."),
-    ] = None,
+    dtype: DtypeOption = None,
+    quantise: QuantiseOption = None,
     draft: Annotated[
         str | None,
         typer.Option(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stemma.errors import ModelError
@@ -182,6 +182,9 @@ class ConfigJson:
         if not isinstance(values, Mapping):
             raise self.refuse(name, values, "it must be a table")
         return ConfigJson(values, self._family, f"{self._prefix}{name}.") if values else None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
 
     def __contains__(self, name: str) -> bool:
         return self._values.get(name) is not None

@@ -12,14 +12,11 @@ from typing import Any
 from stemma.models import gpt2
 from stemma.models.config_facts import EMBEDDING
 from stemma.models.config_json import ConfigJson
-from stemma.models.family import Family, expect, need, need_heads_that_fill
+from stemma.models.family import Family, expect, need
 from stemma.models.rows import Row, Weight
 from stemma.models.transformer_config import TransformerConfig
 from stemma.nn import (
     ActivationName,
-    AttentionConfig,
-    LayerNormConfig,
-    LearnedPositionsConfig,
     MLPConfig,
 )
 
@@ -34,22 +31,9 @@ def to_config_json(config: TransformerConfig) -> dict[str, Any]:
         ModelError: if norm, feed-forward or nonlinearity are of other kinds, or the size of a head
             does not follow from ``d_model``.
     """
-    need_heads_that_fill(config)
     activation = expect(config.feedforward, MLPConfig, "feedforward").activation
     need(activation in _ACTIVATIONS, "feedforward.activation", activation)
-    return {
-        "vocab_size": config.vocab_size,
-        "n_positions": config.context_length,
-        "n_embd": config.d_model,
-        "n_layer": config.n_layers,
-        "n_head": config.attention.n_heads,
-        "afn": _ACTIVATIONS[activation],
-        "layer_norm_epsilon": expect(config.norm, LayerNormConfig, "norm").eps,
-        "tie_word_embeddings": config.tie_embeddings,
-        "resid_pdrop": 0.0,
-        "embd_pdrop": 0.0,
-        "attn_pdrop": 0.0,
-    }
+    return {**gpt2.write_shape(config), "afn": _ACTIVATIONS[activation]}
 
 
 def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
@@ -60,29 +44,13 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
         ConfigError: if its numbers do not fit one another.
     """
     read = ConfigJson(config_json, FAMILY.model_type)
-    read.pass_over("resid_pdrop", "embd_pdrop", "attn_pdrop", "n_ctx", "n_special")
-    read.pass_over("predict_special_tokens")
-    read.pass_over(*(key for key in config_json if key.startswith("summary_")))
+    read.pass_over("n_special", "predict_special_tokens")
+    shape = gpt2.read_shape(read, vocab_size=40_478, context_length=512)
     names = {theirs: ours for ours, theirs in _ACTIVATIONS.items()} | {"swish": "silu"}
-    config = TransformerConfig.parse(
-        {
-            "vocab_size": read.integer("vocab_size", 40_478),
-            "context_length": read.integer("n_positions", 512),
-            "d_model": read.integer("n_embd", 768),
-            "n_layers": read.layers("n_layer", 12),
-            "attention": AttentionConfig(n_heads=read.integer("n_head", 12)),
-            "feedforward": MLPConfig(
-                activation=names[read.one_of("afn", list(names), "gelu")],
-            ),
-            "norm": LayerNormConfig(eps=read.number("layer_norm_epsilon", 1e-5)),
-            "position": LearnedPositionsConfig(),
-            "placement": "post",
-            "tie_embeddings": read.flag("tie_word_embeddings", True),
-        },
-        source="config.json",
-    )
+    feedforward = {"kind": "mlp", "activation": names[read.one_of("afn", list(names), "gelu")]}
     read.finish(FAMILY.architecture, FAMILY.base_architecture)
-    return config
+    values = {**shape, "feedforward": feedforward, "placement": "post"}
+    return TransformerConfig.parse(values, source="config.json")
 
 
 def weights(config: TransformerConfig) -> Iterator[Row]:

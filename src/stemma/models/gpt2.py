@@ -25,18 +25,30 @@ def to_config_json(config: TransformerConfig) -> dict[str, Any]:
         ModelError: if norm or feed-forward are of other kinds, or the size of a head does not
             follow from ``d_model``.
     """
-    need_heads_that_fill(config)
-    norm = expect(config.norm, LayerNormConfig, "norm")
     feedforward = expect(config.feedforward, MLPConfig, "feedforward")
+    activation = ACTIVATIONS[feedforward.activation]
+    return {
+        **write_shape(config),
+        "n_inner": feedforward.d_ff,
+        "activation_function": activation,
+    }
+
+
+def write_shape(config: TransformerConfig) -> dict[str, Any]:
+    """The keys of ``config.json`` that GPT-1 has too.
+
+    Raises:
+        ModelError: if the norm is of another kind, or the size of a head does not follow from
+            ``d_model``.
+    """
+    need_heads_that_fill(config)
     return {
         "vocab_size": config.vocab_size,
         "n_positions": config.context_length,
         "n_embd": config.d_model,
         "n_layer": config.n_layers,
         "n_head": config.attention.n_heads,
-        "n_inner": feedforward.d_ff,
-        "activation_function": ACTIVATIONS[feedforward.activation],
-        "layer_norm_epsilon": norm.eps,
+        "layer_norm_epsilon": expect(config.norm, LayerNormConfig, "norm").eps,
         "tie_word_embeddings": config.tie_embeddings,
         "resid_pdrop": 0.0,
         "embd_pdrop": 0.0,
@@ -53,28 +65,34 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
     """
     read = ConfigJson(config_json, FAMILY.model_type)
     read.must_be("scale_attn_weights", True)
-    read.pass_over("resid_pdrop", "embd_pdrop", "attn_pdrop")
-    read.pass_over("n_ctx", "reorder_and_upcast_attn")  # the same numbers, summed in float32
-    read.pass_over(*(key for key in config_json if key.startswith("summary_")))
-    config = TransformerConfig.parse(
-        {
-            "vocab_size": read.integer("vocab_size", 50_257),
-            "context_length": read.integer("n_positions", 1024),
-            "d_model": (d_model := read.integer("n_embd", 768)),
-            "n_layers": read.layers("n_layer", 12),
-            "attention": AttentionConfig(n_heads=read.integer("n_head", 12)),
-            "feedforward": MLPConfig(
-                d_ff=read.integer("n_inner", 4 * d_model),
-                activation=read.activation("activation_function", "gelu_new"),
-            ),
-            "norm": LayerNormConfig(eps=read.number("layer_norm_epsilon", 1e-5)),
-            "position": LearnedPositionsConfig(),
-            "tie_embeddings": read.flag("tie_word_embeddings", True),
-        },
-        source="config.json",
+    read.pass_over("reorder_and_upcast_attn")  # the same numbers, summed in float32
+    shape = read_shape(read, vocab_size=50_257, context_length=1024)
+    feedforward = MLPConfig(
+        d_ff=read.integer("n_inner", 4 * shape["d_model"]),
+        activation=read.activation("activation_function", "gelu_new"),
     )
     read.finish(FAMILY.architecture, FAMILY.base_architecture)
-    return config
+    return TransformerConfig.parse({**shape, "feedforward": feedforward}, source="config.json")
+
+
+def read_shape(read: ConfigJson, *, vocab_size: int, context_length: int) -> dict[str, Any]:
+    """The fields that GPT-1 has too; the numbers are those of a file that does not say.
+
+    Raises:
+        ModelError: naming the key that cannot be done here.
+    """
+    read.pass_over("resid_pdrop", "embd_pdrop", "attn_pdrop", "n_ctx")
+    read.pass_over(*(key for key in read if key.startswith("summary_")))
+    return {
+        "vocab_size": read.integer("vocab_size", vocab_size),
+        "context_length": read.integer("n_positions", context_length),
+        "d_model": read.integer("n_embd", 768),
+        "n_layers": read.layers("n_layer", 12),
+        "attention": AttentionConfig(n_heads=read.integer("n_head", 12)),
+        "norm": LayerNormConfig(eps=read.number("layer_norm_epsilon", 1e-5)),
+        "position": LearnedPositionsConfig(),
+        "tie_embeddings": read.flag("tie_word_embeddings", True),
+    }
 
 
 def weights(config: TransformerConfig) -> Iterator[Row]:
