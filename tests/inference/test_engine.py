@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -269,6 +270,42 @@ def test_weights_may_change_between_two_texts() -> None:
 
 
 @torch.inference_mode()
+@torch.inference_mode()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_may_move_within_a_text(dtype: torch.dtype) -> None:
+    """A cast and other threads replace the memory of parameters; none of it is read again."""
+    model = randomised(config(d_model=96))
+    engine, ids = Engine(model), random_ids(model, 1, 12)
+    cache = engine.new_cache(1, capacity=12)
+    engine.hidden_states(ids[:, :6], cache=cache)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype).clone()
+    litter = [torch.full((96, 96), 7.0) for _ in range(200)]
+    found = engine.head(engine.hidden_states(ids[:, 6:], cache=cache))
+    wide = copy.deepcopy(model).float()
+    expected = wide(ids)[:, 6:]
+    assert len(litter) == 200
+    assert (found - expected).norm() < 0.02 * expected.norm()
+
+
+def test_threads_may_share_a_large_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first to come moves its weights to large pages, while others read them."""
+    monkeypatch.setattr("stemma.inference.decode.engine_for", lambda model, _: Engine(model))
+    model = randomised(config(d_model=768, n_layers=6, context_length=64))
+    expected = list(generate_ids(copy.deepcopy(model), [1, 2], max_new_tokens=12, sampling=GREEDY))
+    found: list[list[int]] = []
+
+    def run() -> None:
+        found.append(list(generate_ids(model, [1, 2], max_new_tokens=12, sampling=GREEDY)))
+
+    threads = [Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [expected] * 4
+
+
 def test_what_the_model_refuses_is_refused() -> None:
     engine = Engine(randomised(config()))
     cache = engine.new_cache(1, capacity=3)

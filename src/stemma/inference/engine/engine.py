@@ -122,7 +122,7 @@ class Engine:
             ModelError: if the cache has no such rows or positions, or is of another model.
         """
         check_places(self.model, cache, positions, rows)
-        tables = self._tables or tables_of(self.model)
+        tables = self._current_tables()
         n_threads = _threads(tables.n_bytes)
         plan = tables.plan._replace(cache_kind=KINDS[memory_of(cache).dtype])
         place = place_of(cache, rows)
@@ -142,10 +142,17 @@ class Engine:
             return many
         x = flat.float().contiguous()
         logits = torch.empty(len(x), self.vocab_size)
-        tables = self._tables or tables_of(self.model)
+        tables = self._current_tables()
         arrays = (tables.head, x.numpy(), logits.numpy())
         team().run(apply_linear, _threads(tables.n_bytes), *arrays)
         return logits.view(*hidden.shape[:-1], -1)
+
+    def _current_tables(self) -> Tables:
+        """The tables, made anew if weights have moved, as other threads and casts move them."""
+        tables = self._tables
+        if tables is None or not tables.are_current():
+            tables = self._tables = tables_of(self.model)
+        return tables
 
     def _rotation(self, positions: Tensor, longest: int) -> tuple[Any, Any]:
         """Cosines and sines of positions below ``longest``."""
@@ -153,12 +160,13 @@ class Engine:
         if rotary is None:
             nothing = np.zeros((0, 0), np.float32)
             return nothing, nothing
-        if self._angles.shape[1] < longest:
+        angles = self._angles
+        if angles.shape[1] < longest:
             n = min(max(2 * longest, 256), max(self.context_length, longest))
             rotation = rotary(torch.arange(n))
-            self._angles = np.stack([rotation.cos.numpy(), rotation.sin.numpy()])
+            angles = self._angles = np.stack([rotation.cos.numpy(), rotation.sin.numpy()])
         at = positions.numpy()
-        return self._angles[0, at], self._angles[1, at]
+        return angles[0, at], angles[1, at]
 
 
 def _threads(n_bytes: int) -> int:

@@ -10,6 +10,7 @@ import ctypes
 import mmap
 from contextlib import suppress
 from itertools import chain
+from threading import Lock
 from weakref import WeakSet
 
 import torch
@@ -22,6 +23,7 @@ _WORTH = 16 * LARGE
 _LINE = 64
 
 _settled: WeakSet[nn.Module] = WeakSet()
+_moving = Lock()
 
 
 @torch.inference_mode(mode=False)
@@ -31,6 +33,11 @@ def settle(model: nn.Module) -> bool:
     Nothing else about them changes: they are the same parameters with the same numbers. A small
     model stays where it is, and so does everything where the system has no such pages to ask for.
     """
+    with _moving:
+        return _settle(model)
+
+
+def _settle(model: nn.Module) -> bool:
     weights = {id(w): w for w in chain(model.parameters(), model.buffers())}.values()
     n_bytes = sum(-(-w.nbytes // _LINE) * _LINE for w in weights)
     if model in _settled or n_bytes < _WORTH or not hasattr(mmap, "MADV_HUGEPAGE"):

@@ -46,7 +46,9 @@ class Tables(NamedTuple):
         head: of the output head.
         norms: of the layers' norms.
         n_bytes: memory of all matrices.
-        kept: tensors whose addresses stand in the tables.
+        kept: what holds the memory whose addresses stand in the tables, whatever becomes of the
+            parameters.
+        places: each matrix and where it was.
     """
 
     plan: layout.Plan
@@ -55,23 +57,29 @@ class Tables(NamedTuple):
     norms: NDArray[np.int64]
     n_bytes: int
     kept: list[Tensor]
+    places: list[tuple[Tensor, int]]
+
+    def are_current(self) -> bool:
+        """Whether all matrices are still where they were."""
+        return all(matrix.data_ptr() == place for matrix, place in self.places)
 
 
 def tables_of(model: Transformer) -> Tables:
     """The tables of a model that the engine can serve."""
     kept: list[Tensor] = []
+    places: list[tuple[Tensor, int]] = []
     n_layers = len(model.blocks)
     linears = np.zeros((n_layers, layout.N_LINEAR, layout.N_FIELDS), np.int64)
     norms = np.zeros((n_layers + 1, layout.N_NORMS, 2), np.int64)
     for i, block in enumerate(_blocks(model)):
         for part, linear in _linears(block).items():
-            linears[i, part] = _linear(linear, kept)
+            linears[i, part] = _linear(linear, kept, places)
         for part, norm in _norms(block).items():
             norms[i, part] = _norm(norm, kept)
     norms[n_layers, layout.FINAL] = _norm(cast("RMSNorm", model.final_norm), kept)
-    head = _linear(cast("nn.Linear", model.head), kept)
+    head = _linear(cast("nn.Linear", model.head), kept, places)
     n_bytes = sum(tensor.nbytes for tensor in kept)
-    return Tables(_plan(model), linears, head, norms, n_bytes, kept)
+    return Tables(_plan(model), linears, head, norms, n_bytes, kept, places)
 
 
 def _blocks(model: Transformer) -> list[Any]:
@@ -103,7 +111,9 @@ def _norms(block: Any) -> dict[int, Any]:
     return {part: norm for part, norm in found.items() if norm is not None}
 
 
-def _linear(linear: nn.Linear | QuantisedLinear, kept: list[Tensor]) -> NDArray[np.int64]:
+def _linear(
+    linear: nn.Linear | QuantisedLinear, kept: list[Tensor], places: list[tuple[Tensor, int]]
+) -> NDArray[np.int64]:
     row = np.zeros(layout.N_FIELDS, np.int64)
     if isinstance(linear, QuantisedLinear):
         weight, kind = linear.values, KINDS[linear.bits]
@@ -115,8 +125,10 @@ def _linear(linear: nn.Linear | QuantisedLinear, kept: list[Tensor]) -> NDArray[
         weight = linear.weight
         kind = KINDS[weight.dtype]
         row[layout.N_IN] = weight.shape[1]
-    kept.append(weight)
-    row[layout.WEIGHT], row[layout.KIND], row[layout.N_OUT] = weight.data_ptr(), kind, len(weight)
+    held = weight.detach()  # the memory, and not the parameter, whose memory may be replaced
+    kept.append(held)
+    places.append((weight, held.data_ptr()))
+    row[layout.WEIGHT], row[layout.KIND], row[layout.N_OUT] = held.data_ptr(), kind, len(held)
     row[layout.BIAS] = _floats(linear.bias, kept)
     return row
 
