@@ -461,3 +461,38 @@ def test_temperature_zero_is_greedy() -> None:
 def test_the_styles_are_the_five_ways_of_choosing() -> None:
     assert list(STYLES) == ["greedy", "temperature 0.8", "top-k 40", "top-p 0.9", "min-p 0.1"]
     assert STYLES["greedy"].greedy
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"logit_bias": {1: 1e39}},
+        {"logit_bias": {1: float("nan")}},
+        {"frequency_penalty": -1e39},
+        {"presence_penalty": 1e39},
+        {"repetition_penalty": 1e-320},
+        {"repetition_penalty": float("inf")},
+    ],
+)
+def test_numbers_that_would_overflow_are_refused(rules: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(rules))):
+        SamplingConfig.parse(rules)
+
+
+@pytest.mark.parametrize("bound", [1e6, -1e6])
+def test_the_largest_numbers_still_leave_a_distribution(bound: float) -> None:
+    logits = torch.randn(1, 9, generator=torch.Generator().manual_seed(1)) * 100
+    seen = torch.tensor([[1, 2, 2]])
+    for rules in (
+        SamplingConfig(logit_bias={1: bound}),
+        SamplingConfig(frequency_penalty=bound),
+        SamplingConfig(presence_penalty=bound),
+        SamplingConfig(repetition_penalty=1e6),
+        SamplingConfig(repetition_penalty=1e-6),
+    ):
+        p = distribution(logits, rules, seen=seen)
+        assert p.isfinite().all()
+        assert float(p.sum()) == pytest.approx(1)
+        for seed in range(5):
+            generator = torch.Generator().manual_seed(seed)
+            assert int(sample(logits, rules, generator, seen=seen)) < 9

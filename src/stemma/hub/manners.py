@@ -96,7 +96,9 @@ def read_manners(place: Path, tokenizer: Tokenizer) -> Manners:
         eos=eos,
         pad=pad[0] if pad else eos[0] if eos else None,
         chat_template=_chat_template(place),
-        generation={k: v for k, v in generation.items() if k not in _ENDS and k[0] != "_"},
+        generation={
+            k: v for k, v in generation.items() if k not in _ENDS and not k.startswith("_")
+        },
     )
 
 

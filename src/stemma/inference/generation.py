@@ -140,6 +140,7 @@ class Report:
     @on_one_thread
     def note(self, id_: int, logits: Float[Tensor, " vocab"]) -> None:
         """An id was chosen from these logits."""
+        logits = logits.float()
         normaliser = logits.logsumexp(-1)
         self._log_probs.append(logits[id_] - normaliser)
         if self._n:

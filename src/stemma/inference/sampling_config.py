@@ -14,6 +14,10 @@ from stemma.config import Config
 COLDEST = 1e-6
 
 
+# Beyond this float32 may overflow, and the distribution is no longer one.
+_MOST = 1e6
+
+
 def _temperature(value: float) -> float:
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(
@@ -49,8 +53,16 @@ def _typical_p(value: float) -> float:
 
 
 def _penalty(value: float) -> float:
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError("a repetition penalty is a number above 0; 1 is none, 1.2 is usual")
+    if not 1 / _MOST <= value <= _MOST:
+        raise ValueError(
+            f"a repetition penalty is a number above 0; 1 is none, {_MOST:,.0f} the most"
+        )
+    return value
+
+
+def _shift(value: float) -> float:
+    if not abs(value) <= _MOST:
+        raise ValueError(f"what is added to a logit is from -{_MOST:,.0f} to {_MOST:,.0f}")
     return value
 
 
@@ -76,13 +88,13 @@ class SamplingConfig(Config):
     repetition_penalty: Annotated[float, AfterValidator(_penalty)] = Field(
         default=1.0, description="makes ids already in the text less probable"
     )
-    frequency_penalty: float = Field(
+    frequency_penalty: Annotated[float, AfterValidator(_shift)] = Field(
         default=0.0, description="taken off an id's logit for each time it was generated"
     )
-    presence_penalty: float = Field(
+    presence_penalty: Annotated[float, AfterValidator(_shift)] = Field(
         default=0.0, description="taken off the logit of each id that was generated"
     )
-    logit_bias: Mapping[int, float] | None = Field(
+    logit_bias: Mapping[int, Annotated[float, AfterValidator(_shift)]] | None = Field(
         default=None, description="added to the logits of these ids; -100 all but forbids one"
     )
     seed: int | None = Field(

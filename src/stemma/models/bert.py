@@ -73,7 +73,7 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
     read.pass_over("gradient_checkpointing", "directionality")
     read.pass_over(*(key for key in config_json if key.startswith("pooler_")))
     read.must_be("position_embedding_type", "absolute")
-    encoder = FAMILY.base_architecture in (config_json.get("architectures") or [])
+    encoder = FAMILY.base_architecture in read.words("architectures", [])
     activation = read.activation("hidden_act", "gelu")
     norm = LayerNormConfig(eps=read.number("layer_norm_eps", 1e-12))
     tied = read.flag("tie_word_embeddings", True)
