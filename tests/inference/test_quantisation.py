@@ -143,3 +143,34 @@ def test_a_model_is_quantised_where_it_is_large(tied: bool) -> None:
 def test_another_number_of_bits_is_refused() -> None:
     with pytest.raises(ModelError, match="'int3'"):
         quantise(tiny(), "int3")
+
+
+def test_a_mixture_of_experts_is_refused_and_left_as_it_is() -> None:
+    values = tiny().config.model_dump()
+    values["feedforward"] = {"kind": "moe", "n_experts": 4, "n_active": 2, "d_ff": 32}
+    model = TransformerConfig.parse(values).build()
+    before = {name: type(part) for name, part in model.named_modules()}
+    with pytest.raises(ModelError, match="mixture of experts"):
+        quantise(model, "int8")
+    assert {name: type(part) for name, part in model.named_modules()} == before
+
+
+def test_positions_and_segments_stay_and_a_model_of_matrices_alone_has_a_cache() -> None:
+    values = tiny().config.model_dump()
+    values |= {"n_segments": 2, "position": {"kind": "relative_buckets"}}
+    model = quantise(TransformerConfig.parse(values).build(), "int8")
+    assert isinstance(model.embed.segments, nn.Embedding)
+    assert isinstance(model.whole.bias.table, nn.Embedding)
+    values |= {"n_segments": None, "placement": "none", "position": {"kind": "none"}}
+    values["attention"]["bias"] = values["feedforward"]["bias"] = False
+    bare = quantise(TransformerConfig.parse(values).build().bfloat16(), "int8")
+    assert not list(bare.parameters())
+    assert bare.new_cache(1).memory.dtype == torch.bfloat16
+
+
+def test_the_head_of_a_decoder_has_8_bits() -> None:
+    values = tiny(tied=False).config.model_dump()
+    pair = nn.ModuleDict({"decoder": TransformerConfig.parse(values).build()})
+    quantise(pair, "int4")
+    assert pair["decoder"].head.bits == "int8"
+    assert pair["decoder"].blocks[0].attention.q_proj.bits == "int4"

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stemma.errors import ModelError
-from stemma.nn import Head
+from stemma.nn import Head, MixtureOfExperts
 
 Bits = Literal["int8", "int4"]
 
@@ -190,20 +190,30 @@ def quantise(model: Model, bits: Bits) -> Model:
     """Put every linear map and every embedding of tokens of a model into few bits, in place.
 
     With 4 bits, what reads and writes the vocabulary has 8, and so has a matrix whose rows are not
-    whole groups. Learned positions, norms and biases stay as they are. A matrix that two modules
-    share is quantised once and shared. The model can decode, not learn.
+    whole groups. Positions, segments, norms and biases stay as they are, and so does a head that
+    bounds its logits. A matrix that two modules share is quantised once and shared. The model can
+    decode, not learn.
 
     Raises:
-        ModelError: if ``bits`` is another word.
+        ModelError: if ``bits`` is another word, or the model is a mixture of experts.
     """
     if bits not in get_args(Bits):
         raise ModelError(f"weights as {bits!r}", cure="Choose int8 or int4.")
+    if any(isinstance(part, MixtureOfExperts) for part in model.modules()):
+        raise ModelError(
+            "a mixture of experts cannot be put into few bits",
+            cure="Leave it as it is: most of its weights are those of the experts.",
+        )
     made: dict[int, _Quantised] = {}
-    vocabulary = {id(part.weight) for part in model.modules() if isinstance(part, nn.Embedding)} | {
-        id(part.weight) for name, part in model.named_modules() if name == "head"
+    vocabulary = {
+        id(part.weight)
+        for name, part in model.named_modules()
+        if name.rpartition(".")[2] in ("tokens", "head") and hasattr(part, "weight")
     }
     for name, part in list(model.named_modules()):
-        if type(part) not in (nn.Linear, nn.Embedding, Head) or name.endswith("positions"):
+        if type(part) not in (nn.Linear, nn.Embedding, Head):
+            continue
+        if isinstance(part, nn.Embedding) and id(part.weight) not in vocabulary:
             continue
         if isinstance(part, Head) and (part.softcap is not None or part.scale != 1):
             continue  # a linear map in its place would neither bound the logits nor scale

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Self, cast
 
 import torch
@@ -275,13 +276,17 @@ class Transformer(nn.Module):
                 "this model sees the whole text at once, and cannot continue one",
                 cure="Use its hidden_states: it is an encoder. A model that generates is causal.",
             )
-        weight = next(self.parameters())
-        kind = weight.device.type
+        device = next(chain(self.parameters(), self.buffers())).device
         if dtype is None:
-            autocast = torch.is_autocast_enabled(kind)
-            dtype = torch.get_autocast_dtype(kind) if autocast else weight.dtype
+            autocast = torch.is_autocast_enabled(device.type)
+            dtype = torch.get_autocast_dtype(device.type) if autocast else self._dtype()
         shape = self.config.attention.cache_shape(self.config.d_model)
-        return CacheLayout(self.config.n_layers, *shape, dtype, weight.device)
+        return CacheLayout(self.config.n_layers, *shape, dtype, device)
+
+    def _dtype(self) -> torch.dtype:
+        """That of the embedding; in few bits it says which it had, and its matrix is not made."""
+        tokens = self.embed.tokens
+        return getattr(tokens, "dtype", None) or tokens.weight.dtype
 
     def n_parameters(self, *, embeddings: bool = True, active: bool = False) -> int:
         """Number of parameters, a tied matrix counted once.
