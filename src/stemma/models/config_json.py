@@ -183,6 +183,10 @@ class ConfigJson:
             raise self.refuse(name, values, "it must be a table")
         return ConfigJson(values, self._family, f"{self._prefix}{name}.") if values else None
 
+    def states(self, name: str) -> bool:
+        """Whether the key is there, be it ``null``: a class may have another default for none."""
+        return name in self._values
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
 

@@ -76,6 +76,7 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
         position=whole,
         local=read_local(read, read.words("layer_types", usual), near),
         tied=True,
+        n_kv_heads=4,
     )
     softcap = read.optional_number("final_logit_softcapping")
     read.finish(FAMILY.architecture, FAMILY.base_architecture)

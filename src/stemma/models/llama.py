@@ -58,6 +58,8 @@ def read_shape(
     norm_from_one: bool = False,
     position: RotaryConfig | None = None,
     tied: bool = False,
+    n_kv_heads: int | None = None,
+    eps: float = 1e-6,
 ) -> TransformerConfig:
     """The config of a model of Llama's shape; without dropout, which is a setting of training.
 
@@ -72,14 +74,17 @@ def read_shape(
         norm_from_one: see `RMSNormConfig`.
         position: instead of that which ``config.json`` asks for in the usual places.
         tied: whether the head is the embedding's where the file does not say so.
+        n_kv_heads: of a file that does not have the key; those of the queries by default.
+        eps: likewise.
 
     Raises:
         ModelError: naming the key that is missing or cannot be done here.
         ConfigError: if the numbers do not fit one another.
     """
     read.pass_over("attention_dropout")
-    norm = RMSNormConfig(eps=read.number("rms_norm_eps", 1e-6), from_one=norm_from_one)
+    norm = RMSNormConfig(eps=read.number("rms_norm_eps", eps), from_one=norm_from_one)
     n_heads = read.integer("num_attention_heads")
+    unsaid = n_heads if read.states("num_key_value_heads") else n_kv_heads or n_heads
     return TransformerConfig.parse(
         {
             "vocab_size": read.integer("vocab_size"),
@@ -88,7 +93,7 @@ def read_shape(
             "n_layers": read.layers("num_hidden_layers"),
             "attention": AttentionConfig(
                 n_heads=n_heads,
-                n_kv_heads=read.integer("num_key_value_heads", n_heads),
+                n_kv_heads=read.integer("num_key_value_heads", unsaid),
                 d_head=d_head,
                 bias=bias,
                 qk_norm=norm if qk_norm else None,

@@ -81,7 +81,7 @@ def read_config(config_json: Mapping[str, Any]) -> EncoderDecoderConfig:
             "encoder": encoder.replace(causal=False, head=NoHeadConfig(), tie_embeddings=False),
             "decoder": decoder.replace(cross_attention=decoder.attention),
             "share_embeddings": read.flag("share_encoder_decoder_embeddings", True),
-            "start_id": read.whole("decoder_start_token_id", 0),
+            "start_id": read.whole("decoder_start_token_id", 58_100),
         },
         source="config.json",
     )

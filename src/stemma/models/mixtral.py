@@ -45,7 +45,7 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
         n_experts=read.integer("num_local_experts", 8),
         n_active=read.integer("num_experts_per_tok", 2),
     )
-    config = mistral.read_attention(read)
+    config = mistral.read_attention(read, eps=1e-5, theta=1_000_000.0)
     read.finish(FAMILY.architecture, FAMILY.base_architecture)
     return config.replace(feedforward=moe)
 

@@ -34,7 +34,8 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
     """
     read = ConfigJson(config_json, FAMILY.model_type)
     read.pass_over("head_dim")  # its classes do not look at it
-    config = llama.read_shape(read, bias="qkv", d_head=None, local=read_windows(read))
+    local = read_windows(read)
+    config = llama.read_shape(read, bias="qkv", d_head=None, local=local, n_kv_heads=32)
     read.finish(FAMILY.architecture, FAMILY.base_architecture)
     return config
 

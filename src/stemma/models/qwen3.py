@@ -29,16 +29,18 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
         ConfigError: if its numbers do not fit one another.
     """
     read = ConfigJson(config_json, FAMILY.model_type)
-    config = read_attention(read)
+    config = read_attention(read, n_kv_heads=32)
     read.finish(FAMILY.architecture, FAMILY.base_architecture)
     return config
 
 
-def read_attention(read: ConfigJson) -> TransformerConfig:
+def read_attention(read: ConfigJson, *, n_kv_heads: int) -> TransformerConfig:
     """What all Qwen3s share, with a feed-forward that is dense; see `llama.read_shape`."""
     bias, d_head = read.flag("attention_bias", False), read.integer("head_dim", 128)
     local = read_windows(read)
-    return llama.read_shape(read, bias=bias, d_head=d_head, qk_norm=True, local=local)
+    return llama.read_shape(
+        read, bias=bias, d_head=d_head, qk_norm=True, local=local, n_kv_heads=n_kv_heads
+    )
 
 
 def weights(config: TransformerConfig) -> Iterator[Row]:

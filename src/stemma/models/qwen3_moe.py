@@ -55,7 +55,7 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
         renormalize=read.flag("norm_topk_prob", False),
     )
     # `intermediate_size`, which that reads too, is of layers without experts: there are none.
-    config = qwen3.read_attention(read)
+    config = qwen3.read_attention(read, n_kv_heads=4)
     read.finish(FAMILY.architecture, FAMILY.base_architecture)
     return config.replace(feedforward=moe)
 
