@@ -397,3 +397,8 @@ def test_the_commands_of_the_card_run(
 def test_every_error_is_one_of_ours(tmp_path: Path) -> None:
     with pytest.raises(StemmaError, match=r"is not a model directory: it holds no config\.json"):
         load_model(tmp_path)
+
+
+def test_others_may_read_the_weights_as_they_may_the_config(saved: Path) -> None:
+    modes = {name: (saved / name).stat().st_mode for name in ("config.json", "model.safetensors")}
+    assert modes["config.json"] == modes["model.safetensors"]

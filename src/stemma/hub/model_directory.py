@@ -111,6 +111,8 @@ def save_model(
             partial / SINGLE,
             metadata={"format": "pt"},
         )
+        # safetensors lets nobody else read what it writes.
+        (partial / SINGLE).chmod((partial / CONFIG).stat().st_mode)
         tokenizer.save(partial)
         _write_manners(partial, manners, tokenizer)
         text = card if isinstance(card, str) else replace(card, own_shape=own_shape).markdown()

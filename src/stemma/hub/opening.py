@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from stemma.errors import ModelError
+from stemma.errors import ModelError, StemmaError
 from stemma.hub.assembly import parse_dtype
 from stemma.hub.catalog import catalog, resolve, suggestion
 from stemma.hub.huggingface import (
@@ -20,8 +20,8 @@ from stemma.hub.huggingface import (
 from stemma.hub.model_directory import CONFIG, TOKENIZER, is_model_directory, load_model
 from stemma.hub.progress import ProgressLine
 from stemma.hub.weight_files import PICKLES, read_json, refuse_pickle
-from stemma.models import Transformer
-from stemma.models.families import FAMILIES
+from stemma.models import Transformer, TransformerConfig
+from stemma.models.families import family_named
 from stemma.nn.hardware import multiplies_bfloat16
 from stemma.tokenizers import Tokenizer, gpt2
 from stemma.tokenizers import load_tokenizer as read_tokenizer
@@ -143,15 +143,20 @@ def find_model(path_or_name: str | Path) -> Path:
 
 
 def can_generate(path: Path) -> bool:
-    """Whether a path leads to a model of a kind that is known here; it is not opened."""
+    """Whether a path leads to a model that continues text; no weights are opened."""
     try:
         place = _at(path)
     except (ModelError, OSError):
         return False
     if place.is_file():
         return True
-    config = read_json(place / CONFIG)
-    return config.get("model_type") in FAMILIES and (place / TOKENIZER).is_file()
+    values = read_json(place / CONFIG)
+    try:
+        config = family_named(values.get("model_type")).read_config(values)
+    except StemmaError:
+        return False
+    causal = isinstance(config, TransformerConfig) and config.causal
+    return causal and (place / TOKENIZER).is_file()
 
 
 def _at(path: Path) -> Path:

@@ -42,6 +42,8 @@ def _settle(model: nn.Module) -> bool:
     n_bytes = sum(-(-w.nbytes // _LINE) * _LINE for w in weights)
     if model in _settled or n_bytes < _WORTH or not hasattr(mmap, "MADV_HUGEPAGE"):
         return False
+    if any(w.is_inference() for w in weights):  # made in inference mode: they cannot be moved
+        return False
     _settled.add(model)
     memory = mmap.mmap(-1, n_bytes + LARGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     try:
