@@ -71,6 +71,28 @@ def test_each_text_is_what_it_would_be_alone(requests: list[Any]) -> None:
     assert batch.step() == []
 
 
+def test_long_prompts_are_fed_without_padding(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, fed = tiny_model(context_length=600), list[tuple[int, ...]]()
+    hidden_states = model.hidden_states
+
+    def spy(ids: torch.Tensor, **options: Any) -> torch.Tensor:
+        fed.append(tuple(ids.shape))
+        return hidden_states(ids, **options)
+
+    prompts = [[i * (2 * row + 3) % 38 for i in range(n)] for row, n in enumerate([400, 5, 300])]
+    greedy = SamplingConfig(temperature=0)
+    expected = [[*generate_ids(model, p, max_new_tokens=4, sampling=greedy)] for p in prompts]
+    monkeypatch.setattr(model, "hidden_states", spy)
+    batch, texts = Batch(model), dict[int, list[int]]()
+    for prompt in prompts:
+        texts[batch.add(prompt, max_new_tokens=4, sampling=greedy)] = []
+    while batch.busy:
+        for token in batch.step():
+            texts[token.handle].append(token.id)
+    assert [*texts.values()] == expected
+    assert fed == [(1, 399), (1, 299)]
+
+
 def test_a_text_that_has_ended_is_not_computed_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     hidden_states = MODEL.hidden_states

@@ -66,6 +66,15 @@ class Rows:
                 torch.testing.assert_close(hidden[row, : len(new)], whole, rtol=0, atol=2e-5)
         assert cache.lengths == tuple(len(text) for text in self.texts)
 
+    def alone(self, row: int, new: list[int]) -> None:
+        """Feed one row as a cache of its own."""
+        cache = self.cache.row(row)
+        assert cache.length == len(self.texts[row])
+        hidden = self.model.hidden_states(torch.tensor([new]), cache=cache)
+        self.texts[row] += new
+        whole = self.model.hidden_states(torch.tensor([self.texts[row]]))
+        torch.testing.assert_close(hidden, whole[:, -len(new) :], rtol=0, atol=2e-5)
+
 
 id_lists = st.lists(st.integers(0, 29), max_size=5)
 turns = st.lists(st.lists(id_lists, min_size=3, max_size=3).filter(any), min_size=1, max_size=5)
@@ -83,6 +92,17 @@ def test_each_row_is_what_it_would_be_alone(
     for news in turns:
         if all(len(a) + len(b) <= 24 for a, b in zip(rows.texts, news, strict=True)):
             rows.turn(news)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.inference_mode()
+def test_a_row_is_a_cache_of_its_own(kind: str) -> None:
+    rows = Rows(MODELS[kind], 3, paged=False)
+    rows.alone(1, [4, 5, 6, 7, 8])
+    rows.turn([[1], [2, 3], []])
+    rows.alone(2, [9, 8, 7])
+    rows.alone(1, [6])
+    rows.turn([[1, 2, 3], [4], [5]])
 
 
 @torch.inference_mode()

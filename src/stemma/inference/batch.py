@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from stemma.inference.cached_model import RaggedCache
     from stemma.models import LanguageModel
 
+_LONG = 256
+"""Ids of a prompt that a CPU computes as fast as those of several prompts together."""
+
 
 class Batch:
     """Texts that start together, each at its own length; one that has ended leaves the batch.
@@ -115,4 +118,15 @@ class Batch:
             bounds = [min(row.longest, row.context or row.longest) for row in self._rows]
             self._model = engine_for(self._model, sum(bounds)) or self._model
             self._cache = self._model.new_ragged_cache(len(self._rows), capacity=max(bounds))
+            self._feed_long_prompts(self._cache)
         return self._cache
+
+    def _feed_long_prompts(self, cache: RaggedCache) -> None:
+        """Add all but the last id of long prompts, one text after the other.
+
+        A CPU is busy with one of them, and each alone needs neither padding nor a mask.
+        """
+        for i, row in enumerate(self._rows):
+            ids = row.text.ids
+            if ids.device.type == "cpu" and ids.shape[1] > _LONG:
+                self._model.hidden_states(ids[:, :-1], cache=cache.row(i))

@@ -64,6 +64,9 @@ class RaggedCache(Protocol):
     def expect(self, counts: Sequence[int]) -> None:
         """Say how many ids of each row in the next pass are no padding; all, unless called."""
 
+    def row(self, index: int) -> Cache:
+        """One row as a cache of its own: what is added to it is in this one too."""
+
     def truncate(self, lengths: Sequence[int]) -> None:
         """Forget all positions of each row from its length on."""
 

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from stemma.errors import ModelError
-from stemma.nn.cache import Cache, CacheLayout, select_rows
+from stemma.nn.cache import Cache, CacheLayout, KVCache, select_rows
 
 
 class Places(NamedTuple):
@@ -171,6 +171,10 @@ class RaggedCache(RaggedRows):
         seen = memory[:, :, :, :end].to(keys.dtype)
         return seen[0], seen[1]
 
+    def row(self, index: int) -> RaggedRow:
+        """One row as a cache of its own: what is added to it is in this one too."""
+        return RaggedRow(self, index)
+
     def truncate(self, lengths: Sequence[int]) -> None:
         """Forget all positions of each row from its length in ``lengths`` on.
 
@@ -189,3 +193,25 @@ class RaggedCache(RaggedRows):
         """Make row ``i`` what row ``rows[i]`` was: rows are reordered, repeated or left out."""
         self._memory = select_rows(self._memory, rows, self.length)
         self._lengths = [self._lengths[row] for row in rows]
+
+
+class RaggedRow(KVCache):
+    """A row of a `RaggedCache`, in its memory, until its rows are selected.
+
+    Args:
+        cache: that has the row.
+        index: which one.
+    """
+
+    def __init__(self, cache: RaggedCache, index: int) -> None:
+        self._memory = cache.memory[:, :, index : index + 1]
+        self._cache = cache
+        self._index = index
+
+    @property
+    def _length(self) -> int:
+        return self._cache._lengths[self._index]
+
+    @_length.setter
+    def _length(self, length: int) -> None:
+        self._cache._lengths[self._index] = length
