@@ -4,6 +4,7 @@
     python benchmarks/inference.py speed smollm2.gguf
     python benchmarks/inference.py memory smollm2.gguf
     python benchmarks/inference.py perplexity smollm2.gguf --text wiki.test.raw
+    python benchmarks/inference.py speculation smollm2.gguf --text wiki.test.raw
 
 Contenders take turns in every round, so that a busy machine hurts all of them alike; a ratio is
 that of one round, and the table shows its median and, in brackets, the lowest and the highest.
@@ -42,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["speed", "memory", "perplexity", "one"])
+    parser.add_argument("what", choices=["speed", "memory", "perplexity", "speculation", "one"])
     parser.add_argument("model", type=Path, help="a GGUF file")
     parser.add_argument("--contenders", nargs="+", default=ALL, choices=ALL)
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
@@ -50,11 +51,10 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--text", type=Path, help="what is predicted (perplexity)")
+    parser.add_argument("--text", type=Path, help="is predicted (perplexity), or continued")
     parser.add_argument("--characters", type=int, default=200_000, help="of the text")
     arguments = parser.parse_args()
-    work = {"speed": speed, "memory": memory, "perplexity": perplexity, "one": one}
-    work[arguments.what](arguments)
+    globals()[arguments.what](arguments)
 
 
 def contender(name: str, arguments: argparse.Namespace) -> Run:
@@ -232,6 +232,62 @@ def perplexity(arguments: argparse.Namespace) -> None:
     for line in quantisation_loss(model, ids, context_length=1024, stride=1024, batch_size=1):
         cells = f"{line.nats_per_token:.4f} | {line.perplexity:.3f} | {line.added:+.4f}"
         print(f"| {line.bits or 'as it is'} | {cells} +- {line.standard_error:.4f} |", flush=True)
+
+
+def speculation(arguments: argparse.Namespace) -> None:
+    """One text as such, and one that begins to repeat what stands before it."""
+    import torch
+
+    import stemma
+    from stemma.inference import (
+        ModelDraft,
+        PromptLookup,
+        SamplingConfig,
+        SpeculationStatistics,
+        generate_ids,
+        quantise,
+        speculate_ids,
+    )
+
+    torch.set_num_threads(arguments.threads)
+    model, tokenizer = stemma.load(arguments.model, dtype=torch.bfloat16)
+    small = quantise(stemma.load(arguments.model, dtype=torch.bfloat16)[0], "int4")
+    passage = tokenizer.encode(arguments.text.read_text("utf-8")[:4000]).tolist()[:400]
+    greedy, n = SamplingConfig(temperature=0), arguments.tokens
+
+    def run(draft: Any, n_draft: int, prompt: list[int]) -> tuple[float, list[int], Any]:
+        counts = SpeculationStatistics()
+        rules = {"max_new_tokens": n + 1, "sampling": greedy}
+        if draft is None:
+            text = generate_ids(model, prompt, **rules)
+        else:
+            more = {"draft": draft, "n_draft": n_draft, "statistics": counts}
+            text = speculate_ids(model, prompt, **more, **rules)
+        first = next(text)
+        started = time.perf_counter()
+        ids = [first, *text]
+        return (len(ids) - 1) / (time.perf_counter() - started), ids, counts
+
+    drafts = {"none": (lambda: None, [0]), "prompt lookup": (PromptLookup, [3, 7])}
+    drafts["its own weights in int4"] = (lambda: ModelDraft(small), [3, 7])
+    ways = {(name, n): make for name, (make, counts) in drafts.items() for n in counts}
+    for what, prompt in {"a text": passage, "a copy": [*passage, *passage[:100]]}.items():
+        rates: dict[Any, list[float]] = {way: [] for way in ways}
+        found: dict[Any, Any] = {}
+        for _ in range(arguments.rounds):
+            for (name, n_draft), make in ways.items():
+                rate, ids, counts = run(make(), n_draft, prompt)
+                rates[name, n_draft].append(rate)
+                found[name, n_draft] = ids, counts
+        print(f"\n{what}\n\n| draft | ids | decode, tokens/s | gain | tokens a pass | accepted |")
+        print("|---|---|---|---|---|---|")
+        for way, (ids, counts) in found.items():
+            gains = [a / b for a, b in zip(rates[way], rates["none", 0], strict=True)]
+            same = "" if ids == found["none", 0][0] else " (another text: near ties)"
+            print(
+                f"| {way[0]}{same} | {way[1]} | {_spread(rates[way], 0)} | {_spread(gains, 2)} "
+                f"| {counts.tokens_per_call:.2f} | {counts.acceptance:.0%} |"
+            )
 
 
 def _versions() -> str:
