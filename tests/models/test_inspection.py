@@ -51,8 +51,28 @@ configs = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=8)
-@given(configs)
+LATENT = {"d_latent": 5, "d_rotary": 2, "d_value": 7}
+latents = st.fixed_dictionaries(
+    {
+        "attention": st.builds(
+            lambda latent: {"n_heads": 2, "d_head": 6, "bias": False, "latent": latent},
+            st.sampled_from([LATENT, {**LATENT, "d_query_latent": 3}, {**LATENT, "d_value": None}]),
+        ),
+        "position": st.just({"kind": "rotary"}),
+        "n_layers": st.integers(1, 3),
+    }
+)
+tables = st.fixed_dictionaries(
+    {
+        "position": st.just({"kind": "relative_buckets"}),
+        "causal": st.booleans(),
+        "n_layers": st.integers(1, 3),
+    }
+)
+
+
+@settings(max_examples=16)
+@given(configs | latents | tables)
 def test_flops_are_those_that_torch_counts(values: dict[str, Any]) -> None:
     """A whole text of T positions: the counter takes each query to see all T."""
     config = config_of(**values)
@@ -90,6 +110,36 @@ def test_windows_bound_what_is_seen() -> None:
     )
     assert local.flops_per_token(3) == whole.flops_per_token(3)
     assert whole.flops_per_token(16) - local.flops_per_token(16) == 2 * 4 * 8 * (16 - 4)
+
+
+def test_windows_reach_to_both_sides_where_later_positions_are_seen() -> None:
+    values = {"position": {"kind": "rotary"}, "causal": False}
+    whole = inspect_config(config_of(**values))
+    near = inspect_config(config_of(**values, local={"window": 3, "global_every": 3}))
+    for n, seen in ((4, 4), (5, 5), (6, 5), (16, 5)):  # 2 x 3 - 1
+        left_out = 2 * 4 * 8 * (n - seen)  # two layers, heads x d_head = 8
+        assert whole.flops_per_token(n) - near.flops_per_token(n) == left_out
+    # The middle one of eleven positions, by the mask of the layer itself.
+    everyone = torch.arange(11)
+    mask = Transformer(near.config).local(everyone, everyone).mask  # type: ignore[misc]
+    assert mask.sum(-1).max() == 5
+
+
+def test_latents_by_hand() -> None:
+    attention = {"n_heads": 2, "d_head": 6, "bias": False, "latent": LATENT}
+    config = config_of(attention=attention, position={"kind": "rotary"}, n_layers=1)
+    # q: 2 heads of 6 + 2; latent, rotated key; keys and values from the latent; out.
+    attending = 8 * 16 + 8 * 5 + 8 * 2 + 5 * 12 + 5 * 14 + 14 * 8
+    found = inspect_config(config)
+    assert found.n_multiplied == attending + 2 * 8 * 32 + 8 * 11
+    assert found.flops_per_token(9) - 2 * found.n_multiplied == 2 * 2 * (8 + 7) * 9
+
+
+def test_buckets_are_looked_up() -> None:
+    plain = inspect_config(config_of(position={"kind": "rotary"}))
+    buckets = inspect_config(config_of(position={"kind": "relative_buckets"}))
+    assert buckets.n_parameters == plain.n_parameters + 32 * 2
+    assert buckets.n_multiplied == plain.n_multiplied
 
 
 def test_an_encoder_keeps_nothing() -> None:

@@ -47,7 +47,7 @@ def summary_lines(inspection: Inspection) -> Iterator[str]:
     yield "FLOPs of a token"
     yield f"  at the 1st {short(first)}"
     yield f"  at {f'{context:,}':<7} {short(last)}"
-    yield "  = 2 x matrices it meets + 4 x heads x d_head x positions seen, in each layer"
+    yield "  = 2 x matrices it meets + 2 x heads x (query + value) x positions seen, each layer"
     if inspection.kv_numbers:
         yield "KV cache, bf16"
         yield f"  a token    {in_bytes(inspection.cache_bytes(1))}"

@@ -48,8 +48,8 @@ class Inspection:
         n_parameters: all of them, tied ones counted once.
         n_embedding: those of the embedding and of the head.
         n_active: those that one token uses: all but the experts that it does not go through.
-        n_multiplied: those of ``n_active`` that a token is multiplied with: the matrices, and of
-            the embeddings only the head's.
+        n_multiplied: those of ``n_active`` that a token is multiplied with: the matrices, without
+            the tables that rows are looked up in; a head that is one counts.
         kv_numbers: numbers that the cache keeps of one position; 0 for an encoder.
     """
 
@@ -70,22 +70,29 @@ class Inspection:
         return int(self.kv_numbers * n_positions * BYTES[dtype])
 
     def flops_per_token(self, position: int) -> int:
-        r"""Floating-point operations of the forward pass for the token at ``position``, from 1.
+        r"""Floating-point operations of the forward pass for a token of a text that is fed whole.
 
-        :math:`2 N + \sum_l 4\, n_{heads}\, d_{head}\, T_l`: two for each of the N parameters that
-        multiply, and in each layer two each for the products of its queries with the keys and of
-        the weights with the values of the :math:`T_l` positions it sees (the window, if that is
-        less). Norms, softmax and activations are left out.
+        :math:`2 N + \sum_l 2\, n_{heads}\, (d_q + d_v)\, T_l`: two for each of the N parameters
+        that multiply, and in each layer two each for the products of its queries, of :math:`d_q`
+        features a head, with the keys and of the weights with the values, of :math:`d_v`, of the
+        :math:`T_l` positions it sees: of a causal model ``position``, counted from 1, and of
+        another the whole text, of ``position`` tokens; or the window, if that is less, which
+        reaches to both sides where the model is not causal. Norms, softmax and activations are
+        left out. Layers with latents are counted as they compute a text, with keys and values.
 
         Kaplan et al. 2020, arXiv:2001.08361, section 2.1.
         """
         config, local = self.config, self.config.local
-        windows = [
-            min(position, local.window) if local is not None and local.holds(i) else position
+        reach = position
+        if local is not None:
+            reach = min(position, local.window if config.causal else 2 * local.window - 1)
+        seen = [
+            reach if local is not None and local.holds(i) else position
             for i in range(config.n_layers)
         ]
-        width = config.attention.n_heads * config.attention.head_size(config.d_model)
-        return 2 * self.n_multiplied + 4 * width * sum(windows)
+        attention = config.attention
+        sizes = attention.query_size(config.d_model) + attention.value_size(config.d_model)
+        return 2 * self.n_multiplied + 2 * attention.n_heads * sizes * sum(seen)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, as plain values for JSON."""
@@ -119,7 +126,12 @@ def inspect_config(config: TransformerConfig) -> Inspection:
     """
     with torch.device("meta"):
         model = Transformer(config)
-    tables = {id(p) for p in model.embed.parameters()}
+    tables = {
+        id(p)
+        for part in model.modules()
+        if isinstance(part, nn.Embedding)
+        for p in part.parameters()
+    }
     head = {id(p) for p in model.head.parameters()}
     n_parameters = model.n_parameters()
     n_active = model.n_parameters(active=True)

@@ -304,8 +304,16 @@ class AttentionConfig(Config):
         """Features of a head in a model of ``d_model`` features."""
         return self.d_head or d_model // self.n_heads
 
+    def query_size(self, d_model: int) -> int:
+        """Features that a query and a key of a head are multiplied by."""
+        return self.head_size(d_model) + (self.latent.d_rotary if self.latent else 0)
+
+    def value_size(self, d_model: int) -> int:
+        """Features of a head's value."""
+        return (self.latent and self.latent.d_value) or self.head_size(d_model)
+
     def rotary_size(self, d_model: int) -> int:
-        """How many of them are rotated."""
+        """How many of the query's features are rotated."""
         return self.latent.d_rotary if self.latent else self.head_size(d_model)
 
     def cache_shape(self, d_model: int) -> tuple[int, int]:
@@ -316,8 +324,7 @@ class AttentionConfig(Config):
 
     def scale_for(self, d_model: int) -> float:
         """What multiplies the scores in a model of ``d_model`` features."""
-        size = self.head_size(d_model) + (self.latent.d_rotary if self.latent else 0)
-        return self.scale or Scoring().scale_for(size)
+        return self.scale or Scoring().scale_for(self.query_size(d_model))
 
     def build(self, d_model: int) -> MultiHeadAttention | LatentAttention:
         """The layer for ``d_model`` features."""
