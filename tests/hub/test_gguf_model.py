@@ -246,6 +246,49 @@ def test_a_quantisation_that_is_not_read(tmp_path: Path) -> None:
     assert "IQ4_XS" not in QUANTISED
 
 
+def offset_of(data: bytes, name: bytes) -> int:
+    """Where a file says at which byte of its data a matrix begins."""
+    return data.index(name) + len(name) + 4 + 2 * 8 + 4
+
+
+@settings(max_examples=30)
+@given(names=st.permutations(["attn_q", "ffn_gate", "ffn_down", "attn_v"]), far=st.floats(0, 0.99))
+def test_tensors_that_share_bytes_are_refused(
+    tmp_path_factory: pytest.TempPathFactory, names: list[str], far: float
+) -> None:
+    """One of them is moved to where another stands, or into it."""
+    path = tmp_path_factory.mktemp("shared") / "m.gguf"
+    data = bytearray(write(path, random_model(tiny("llama")), "llama").read_bytes())
+    one, other = (f"blk.1.{name}.weight".encode() for name in names[:2])
+    at, source = offset_of(data, one), offset_of(data, other)
+    n_bytes = 4 * 32 * (64 if b"ffn" in other else 16 if b"attn_v" in other else 32)
+    start = int.from_bytes(data[source : source + 8], "little") + int(far * n_bytes) // 32 * 32
+    data[at : at + 8] = start.to_bytes(8, "little")
+    path.write_bytes(data + bytes(1 << 14))  # so that nothing lies behind the end
+    with pytest.raises(ModelError, match="is damaged") as caught:
+        load_gguf(path)
+    assert "begins at" in str(caught.value)
+    assert "blk.1." in str(caught.value)
+
+
+def test_one_matrix_for_all_layers_is_refused(tmp_path: Path) -> None:
+    """A file of a few kilobytes could else announce any size."""
+    path = write(tmp_path / "m.gguf", random_model(tiny("llama")), "llama")
+    data = bytearray(path.read_bytes())
+    first, second = (offset_of(data, b"blk.%d.ffn_up.weight" % i) for i in range(2))
+    data[second : second + 8] = data[first : first + 8]
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match=r"blk\.0\.ffn_up\.weight ends.*blk\.1\.ffn_up\.weight"):
+        load_gguf(path)
+
+
+def test_two_tensors_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.gguf", random_model(tiny("llama")), "llama")
+    path.write_bytes(path.read_bytes().replace(b"blk.1.ffn_up.weight", b"blk.0.ffn_up.weight"))
+    with pytest.raises(ModelError, match=r"two tensors named blk\.0\.ffn_up\.weight"):
+        load_gguf(path)
+
+
 def test_cut_off_anywhere(tmp_path: Path) -> None:
     whole = write(tmp_path / "m.gguf", random_model(tiny("llama")), "llama").read_bytes()
     path = tmp_path / "cut.gguf"

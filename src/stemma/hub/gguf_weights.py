@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,8 @@ class GGUFWeights(Mapping[str, Tensor]):
         dtype: what the numbers are turned into.
 
     Raises:
-        ModelError: if a tensor has a name or kind that is not known here, or lies beyond the file.
+        ModelError: if a tensor has a name or kind that is not known here, lies beyond the file, or
+            shares bytes with another.
     """
 
     def __init__(
@@ -63,8 +65,9 @@ class GGUFWeights(Mapping[str, Tensor]):
         self._pairs = pairs
         self._device = torch.device(device)
         size = path.stat().st_size
-        for name, place in places.items():
-            self._check(name, place, size)
+        self._refuse_overlap(
+            {name: self._span(name, place, size) for name, place in places.items()}
+        )
         self._places = places
         self._architecture = architecture
         self._names = {self._theirs(name): name for name in places}
@@ -107,7 +110,19 @@ class GGUFWeights(Mapping[str, Tensor]):
 
         return assembled(place.shape, self._dtype, self._device, rows)
 
-    def _check(self, name: str, place: TensorPlace, size: int) -> None:
+    def _refuse_overlap(self, spans: Mapping[str, tuple[int, int]]) -> None:
+        """A small file could else announce a model that fills the memory."""
+        ordered = sorted(spans.items(), key=lambda item: item[1])
+        for (name, (_, end)), (following, (start, _)) in pairwise(ordered):
+            if start < end:
+                raise ModelError(
+                    f"is damaged: {name} ends at byte {end}, and {following} begins at {start}",
+                    where=str(self._path),
+                    cure="Copy or download it again.",
+                )
+
+    def _span(self, name: str, place: TensorPlace, size: int) -> tuple[int, int]:
+        """Its first byte in the file, and that behind its last."""
         where = str(self._path)
         try:
             kind = GGMLQuantizationType(place.kind)
@@ -132,3 +147,4 @@ class GGUFWeights(Mapping[str, Tensor]):
                 where=where,
                 cure="Copy or download it again.",
             )
+        return place.start, end
