@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -274,6 +275,45 @@ def test_manners_go_with_it(tmp_path: Path) -> None:
     found = read_manners(path, load_gguf_tokenizer(path))
     assert (found.bos, found.eos, found.pad) == (3, (5,), 7)
     assert found.chat_template == manners.chat_template
+
+
+@pytest.mark.parametrize(
+    ("dtype", "largest"),
+    [
+        ("f32", 3.4e38),
+        ("bf16", 3.38e38),
+        ("f16", 65_519),
+        ("q8_0", 127 * 65_519),
+        ("q4_0", 524_152),
+    ],
+)
+def test_numbers_that_a_type_cannot_hold_are_refused(
+    tmp_path: Path, dtype: Any, largest: float
+) -> None:
+    """float16 ends at 65,504, to which 65,519 is rounded; so do the scales of blocks."""
+    model, path = random_model(config("llama")), tmp_path / "m.gguf"
+    weight = model.blocks[1].feedforward.up_proj.weight  # type: ignore[union-attr]
+    weight.data[3, 5] = largest
+    export_gguf(model, TOKENIZER, path, dtype=dtype)
+    read = load_gguf(path).state_dict()["blocks.1.feedforward.up_proj.weight"]
+    assert read.isfinite().all()
+    assert read[3, 5] == pytest.approx(largest, rel=0.01)
+    before = path.read_bytes()
+    wrong = [(math.nan, "NaN"), (-math.inf, "infinity")]
+    wrong += [] if dtype == "f32" else [(min(1.01 * largest, 3.4e38), "bf16")]
+    for number, said in wrong:
+        weight.data[3, 5] = -number
+        with pytest.raises(ModelError, match=rf"(?s)blk\.1\.ffn_up\.weight.*{said}"):
+            export_gguf(model, TOKENIZER, path, dtype=dtype, overwrite=True)
+        assert path.read_bytes() == before
+        assert [*tmp_path.iterdir()] == [path]
+
+
+def test_a_vector_of_nan_is_refused(tmp_path: Path) -> None:
+    model = random_model(config("gpt2"))
+    model.final_norm.bias.data[0] = math.nan  # type: ignore[union-attr, operator]
+    with pytest.raises(ModelError, match=r"output_norm\.bias holds NaN"):
+        export_gguf(model, TOKENIZER, tmp_path / "m.gguf", dtype="q8_0")
 
 
 def test_what_cannot_be_written(tmp_path: Path) -> None:

@@ -99,7 +99,8 @@ def export_gguf(
         overwrite: replace a file that is there.
 
     Raises:
-        ModelError: if llama.cpp has no such model, a file is in the way, or it cannot be written.
+        ModelError: if llama.cpp has no such model, a weight is NaN or too large for its type, a
+            file is in the way, or it cannot be written.
         TokenizerError: if llama.cpp has no such tokenizer.
     """
     path = Path(path)
@@ -247,7 +248,7 @@ def _write_tensors(
         part = name.split(".")[-2]
         if architecture.pairs and part in heads:
             tensor = interleaved(tensor, heads[part])
-        writer.write_tensor_data(_encoded(tensor, kinds[name]))
+        writer.write_tensor_data(_encoded(name, tensor, kinds[name]))
     if divisors is not None:
         writer.write_tensor_data(divisors)
 
@@ -260,17 +261,39 @@ def _kind(name: str, shape: tuple[int, ...], dtype: GGUFType) -> GGMLQuantizatio
     return kind if whole_blocks else GGMLQuantizationType.F16
 
 
-def _encoded(tensor: Tensor, kind: GGMLQuantizationType) -> NDArray[np.uint8]:
+def _encoded(name: str, tensor: Tensor, kind: GGMLQuantizationType) -> NDArray[np.uint8]:
+    """The bytes of a tensor in the file.
+
+    Raises:
+        ModelError: if a number is none, or too large for the kind.
+    """
     tensor = tensor.detach().cpu()
-    if kind == GGMLQuantizationType.BF16:
-        return tensor.bfloat16().contiguous().view(torch.uint8).numpy()
+    if not bool(tensor.isfinite().all()):
+        raise ModelError(
+            f"{name} holds NaN or infinity",
+            cure="The weights are damaged or training diverged: export an earlier checkpoint.",
+        )
     array: NDArray[np.float32] = tensor.float().contiguous().numpy()
-    if kind == GGMLQuantizationType.F32:
-        return array.view(np.uint8)
-    if kind == GGMLQuantizationType.F16:
-        return array.astype(np.float16).view(np.uint8)
-    blocks: NDArray[np.uint8] = quantize(array, kind)
-    return blocks
+    with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is looked for
+        if kind == GGMLQuantizationType.BF16:
+            held = tensor.bfloat16().contiguous()
+            data, scales = held.view(torch.uint8).numpy(), held.float().numpy()
+        elif kind == GGMLQuantizationType.F32:
+            data, scales = array.view(np.uint8), array
+        elif kind == GGMLQuantizationType.F16:
+            scales = array.astype(np.float16)
+            data = scales.view(np.uint8)
+        else:
+            data = quantize(array, kind)
+            # The blocks of Q8_0 and Q4_0 begin with their scale, in float16.
+            blocks = data.reshape(-1, GGML_QUANT_SIZES[kind][1])
+            scales = blocks[:, :2].copy().view(np.float16)
+    if not np.isfinite(scales).all():
+        raise ModelError(
+            f"{name} has numbers up to {np.abs(array).max():.3g}, too large for {kind.name}",
+            cure="Export it as f32, or as bf16, whose numbers reach nearly as far.",
+        )
+    return data
 
 
 @contextmanager
