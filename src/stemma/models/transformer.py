@@ -133,10 +133,11 @@ class Transformer(nn.Module):
         ids: Int[Tensor, "batch seq"],
         *,
         document_ids: Int[Tensor, "batch seq"] | None = None,
+        segment_ids: Int[Tensor, "batch seq"] | None = None,
         memory: Sequence[Memory] | None = None,
     ) -> list[Float[Tensor, "batch n_heads query key"]]:
         """Where each position looks, for each layer: rows sum to 1, by the explicit path."""
-        x, sights = self._begin(ids, document_ids, None, None)
+        x, sights = self._begin(ids, document_ids, segment_ids, None)
         layers = []
         streams = self._streams(x)
         blocks = cast("Iterable[Block]", self.blocks)
