@@ -175,6 +175,31 @@ def test_an_interrupt_ends_the_work_of_the_others() -> None:
     assert ok.all()
 
 
+def test_an_error_of_another_thread_reaches_the_one_that_asks() -> None:
+    """The others wait for it at the first meeting; afterwards the team serves again."""
+    counts, ok = np.zeros((3, 5), np.int64), np.ones(3, np.int64)
+
+    def failing(thread: int, *arguments: Any) -> None:
+        if thread == 1:
+            raise ValueError("not of any use")
+        count_together(thread, *arguments)
+
+    crew, outcome = Team(), []
+
+    def ask() -> None:
+        with pytest.raises(ValueError, match="not of any use"):
+            crew.run(failing, 3, counts, ok)
+        outcome.append(ok.tolist())
+        counts[:], ok[:] = 0, 1
+        crew.run(count_together, 3, counts, ok)
+        outcome.append(ok.tolist())
+
+    asker = threading.Thread(target=ask, daemon=True)  # so that a team that hangs is a failure
+    asker.start()
+    asker.join(60)
+    assert outcome == [[-1, 1, -1], [1, 1, 1]]
+
+
 def test_one_piece_of_work_at_a_time() -> None:
     oks = [np.ones(2, np.int64) for _ in range(6)]
     askers = [

@@ -22,7 +22,7 @@ class _Share(NamedTuple):
     n_threads: int
     meeting: NDArray[np.int64]
     arguments: tuple[Any, ...]
-    finished: SimpleQueue[int]
+    finished: SimpleQueue[BaseException | None]
 
 
 class Team:
@@ -36,10 +36,11 @@ class Team:
         """Call ``work(thread, n_threads, meeting, *arguments)`` in each of ``n_threads`` threads.
 
         The function must not hold the interpreter's lock. ``meeting`` is where the threads wait for
-        each other (`stemma.inference.kernels.machine.meet`); an interrupt of this thread ends it.
+        each other (`stemma.inference.kernels.machine.meet`); an interrupt of this thread ends it,
+        and so does an error in any: it is raised here, once all threads have ended their work.
         """
         meeting = np.zeros(MEETING_SIZE, np.int64)
-        finished: SimpleQueue[int] = SimpleQueue()
+        finished: SimpleQueue[BaseException | None] = SimpleQueue()
         with self._lock:
             while len(self._inboxes) < n_threads - 1:
                 self._hire()
@@ -54,8 +55,10 @@ class Team:
                 meeting[ABANDONED] = 1
                 raise
             finally:
-                for _ in range(n_busy):
-                    finished.get()
+                errors = [finished.get() for _ in range(n_busy)]
+            for error in errors:
+                if error is not None:
+                    raise error
 
     def _hire(self) -> None:
         inbox: SimpleQueue[_Share] = SimpleQueue()
@@ -66,11 +69,14 @@ class Team:
 def _serve(inbox: SimpleQueue[_Share]) -> None:
     while True:
         share = inbox.get()
+        failed: BaseException | None = None
         try:
             share.work(share.thread, share.n_threads, share.meeting, *share.arguments)
-        finally:
-            share.finished.put(share.thread)
-            del share
+        except BaseException as error:  # it belongs to the thread that asked
+            share.meeting[ABANDONED] = 1
+            failed = error
+        share.finished.put(failed)
+        del share, failed
 
 
 _teams: dict[int, Team] = {}
