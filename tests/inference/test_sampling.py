@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -496,3 +497,21 @@ def test_the_largest_numbers_still_leave_a_distribution(bound: float) -> None:
         for seed in range(5):
             generator = torch.Generator().manual_seed(seed)
             assert int(sample(logits, rules, generator, seen=seen)) < 9
+
+
+@pytest.mark.parametrize(
+    ("rule", "wrong", "said"),
+    [
+        (keep_top_k, [0, -1], "keeps at least 1 id"),
+        (keep_top_p, [0.0, -0.5, 1.5, math.nan], r"mass in \(0, 1\]"),
+        (keep_min_p, [0.0, -0.5, 2.0, math.nan], r"fraction in \(0, 1\]"),
+        (keep_typical, [0.0, -0.5, 1.5, math.nan], r"mass in \(0, 1\]"),
+        (lambda logits, x: penalise_repetition(logits, torch.tensor([[1]]), x), [0.0, -1.0],
+         "above 0"),
+    ],
+)  # fmt: skip
+def test_numbers_that_no_rule_has_are_refused(rule: Any, wrong: list[float], said: str) -> None:
+    """In a call of the rule itself as in a SamplingConfig: nothing could be left, or NaN come."""
+    for value in wrong:
+        with pytest.raises(ModelError, match=f"(?s)= {value}.*{said}"):
+            rule(FOUR, value)

@@ -7,16 +7,34 @@ what it excludes. Each keeps at least one id, so none of them can exclude everyt
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from stemma.errors import ModelError
-from stemma.inference.sampling_config import COLDEST
+from stemma.inference.sampling_config import (
+    COLDEST,
+    valid_min_p,
+    valid_penalty,
+    valid_top_k,
+    valid_top_p,
+    valid_typical_p,
+)
 
 _FIRST_CANDIDATES = 256
+
+N = TypeVar("N", int, float)
+
+
+def _insist(valid: Callable[[N], N], value: N, name: str) -> None:
+    """The same numbers as in a `SamplingConfig`."""
+    try:
+        valid(value)
+    except ValueError as error:
+        raise ModelError(f"{name} = {value}", cure=f"{error}.") from None
 
 
 def apply_temperature(
@@ -47,7 +65,11 @@ def keep_top_k(logits: Float[Tensor, "batch vocab"], k: int) -> Float[Tensor, "b
     Keeping ties makes it a rule about values alone: renaming the ids changes nothing.
 
     Source: Fan et al. 2018, arXiv:1805.04833, section 5.
+
+    Raises:
+        ModelError: if ``k`` is below 1.
     """
+    _insist(valid_top_k, k, "k")
     if k >= logits.shape[-1]:
         return logits
     threshold = logits.topk(k, dim=-1).values[..., -1:]
@@ -65,7 +87,11 @@ def keep_top_p(logits: Float[Tensor, "batch vocab"], p: float) -> Float[Tensor, 
     vocabulary only if they do not hold ``p``; the result is that of sorting everything.
 
     Source: Holtzman et al. 2020, arXiv:1904.09751, section 3.1.
+
+    Raises:
+        ModelError: if ``p`` is no number above 0 up to 1.
     """
+    _insist(valid_top_p, p, "p")
     vocab_size = logits.shape[-1]
     if p >= 1:
         return logits
@@ -87,7 +113,11 @@ def keep_min_p(logits: Float[Tensor, "batch vocab"], p_base: float) -> Float[Ten
     """Keep ids at least ``p_base`` times as probable as the best: ``l >= max l + log p_base``.
 
     Source: Nguyen et al. 2024, arXiv:2407.01082, section 3.
+
+    Raises:
+        ModelError: if ``p_base`` is no number above 0 up to 1.
     """
+    _insist(valid_min_p, p_base, "p_base")
     threshold = logits.amax(dim=-1, keepdim=True) + math.log(p_base)
     return logits.masked_fill(logits < threshold, -math.inf)
 
@@ -100,7 +130,11 @@ def keep_typical(logits: Float[Tensor, "batch vocab"], mass: float) -> Float[Ten
     untypical as a very improbable one: the most probable need not stay.
 
     Source: Meister et al. 2022, arXiv:2202.00666, section 3.
+
+    Raises:
+        ModelError: if ``mass`` is no number above 0 up to 1.
     """
+    _insist(valid_typical_p, mass, "mass")
     if mass >= 1:
         return logits
     log_probs = logits.log_softmax(dim=-1)
@@ -122,7 +156,11 @@ def penalise_repetition(
     as later implementations do, is what the paper intends. Seeing an id twice counts once.
 
     Source: Keskar et al. 2019 (CTRL), arXiv:1909.05858, section 4.1.
+
+    Raises:
+        ModelError: if ``penalty`` is no number above 0.
     """
+    _insist(valid_penalty, penalty, "penalty")
     old = logits.gather(-1, seen)
     return logits.scatter(-1, seen, torch.where(old > 0, old / penalty, old * penalty))
 

@@ -26,19 +26,22 @@ def _temperature(value: float) -> float:
     return value
 
 
-def _top_k(value: int) -> int:
+def valid_top_k(value: int) -> int:
+    """The number of ids that top-k keeps, or a ValueError."""
     if value < 1:
         raise ValueError("top-k keeps at least 1 id; leave it out to keep them all")
     return value
 
 
-def _top_p(value: float) -> float:
+def valid_top_p(value: float) -> float:
+    """The mass of a nucleus, or a ValueError."""
     if not 0 < value <= 1:
         raise ValueError("top-p is a probability mass in (0, 1]; 1 keeps every id")
     return value
 
 
-def _min_p(value: float) -> float:
+def valid_min_p(value: float) -> float:
+    """The fraction of min-p, or a ValueError."""
     if not 0 < value <= 1:
         raise ValueError(
             "min-p is a fraction in (0, 1] of the highest probability; leave it out to keep all"
@@ -46,13 +49,15 @@ def _min_p(value: float) -> float:
     return value
 
 
-def _typical_p(value: float) -> float:
+def valid_typical_p(value: float) -> float:
+    """The mass of typical ids, or a ValueError."""
     if not 0 < value <= 1:
         raise ValueError("typical-p is a probability mass in (0, 1]; 1 keeps every id")
     return value
 
 
-def _penalty(value: float) -> float:
+def valid_penalty(value: float) -> float:
+    """The divisor of a repetition penalty, or a ValueError."""
     if not 1 / _MOST <= value <= _MOST:
         raise ValueError(
             f"a repetition penalty is a number above 0; 1 is none, {_MOST:,.0f} the most"
@@ -72,20 +77,20 @@ class SamplingConfig(Config):
     temperature: Annotated[float, AfterValidator(_temperature)] = Field(
         default=1.0, description="divides the logits; 0 takes the most probable id"
     )
-    top_k: Annotated[int, AfterValidator(_top_k)] | None = Field(
+    top_k: Annotated[int, AfterValidator(valid_top_k)] | None = Field(
         default=None, description="keep the k most probable ids"
     )
-    top_p: Annotated[float, AfterValidator(_top_p)] | None = Field(
+    top_p: Annotated[float, AfterValidator(valid_top_p)] | None = Field(
         default=None, description="keep the fewest ids that hold this much probability"
     )
-    min_p: Annotated[float, AfterValidator(_min_p)] | None = Field(
+    min_p: Annotated[float, AfterValidator(valid_min_p)] | None = Field(
         default=None, description="keep ids with at least this fraction of the highest probability"
     )
-    typical_p: Annotated[float, AfterValidator(_typical_p)] | None = Field(
+    typical_p: Annotated[float, AfterValidator(valid_typical_p)] | None = Field(
         default=None,
         description="keep the ids of most typical surprise that hold this much probability",
     )
-    repetition_penalty: Annotated[float, AfterValidator(_penalty)] = Field(
+    repetition_penalty: Annotated[float, AfterValidator(valid_penalty)] = Field(
         default=1.0, description="makes ids already in the text less probable"
     )
     frequency_penalty: Annotated[float, AfterValidator(_shift)] = Field(
