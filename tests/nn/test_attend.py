@@ -208,3 +208,32 @@ def test_alibi_is_a_mask_that_grows(path: str) -> None:
     places = torch.arange(4)
     steep = Alibi(1)(places, places) * 1e6
     torch.testing.assert_close(PATHS[path](q, k, v, bias=steep[None]), v, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("n_queries", [2, 70, 600])
+def test_weights_are_dropped_where_blocks_would_be_faster(n_queries: int) -> None:
+    """A prompt in bfloat16 without gradients: blocks of queries know no dropout."""
+    noise = torch.Generator().manual_seed(0)
+    q, k = (torch.randn(1, 2, n_queries, 8, generator=noise).bfloat16() for _ in range(2))
+    ones = torch.ones(1, 2, n_queries, 64, dtype=torch.bfloat16)
+    with torch.no_grad():
+        whole = attend(q, k, ones)
+        torch.manual_seed(1)
+        dropped = attend(q, k, ones, dropout=0.5)
+        none_left = attend(q, k, ones, dropout=1.0 - 1e-7)
+    torch.testing.assert_close(whole, torch.ones_like(whole), atol=0.02, rtol=0)
+    assert not dropped.allclose(whole, atol=0.2)
+    assert float(dropped.float().mean()) == pytest.approx(1, abs=0.6 if n_queries == 2 else 0.1)
+    assert float(none_left.float().abs().mean()) < 0.1
+
+
+@pytest.mark.parametrize("d_value", [3, 8, 20])
+def test_values_of_another_size_in_blocks(d_value: int) -> None:
+    """As latent attention has them, for a prompt in bfloat16 without gradients."""
+    noise = torch.Generator().manual_seed(4)
+    q, k = (torch.randn(2, 4, 130, 8, generator=noise).bfloat16() for _ in range(2))
+    v = torch.randn(2, 4, 130, d_value, generator=noise).bfloat16()
+    with torch.no_grad():
+        found = attend(q, k, v)
+    expected, _ = attend_explicitly(q.float(), k.float(), v.float())
+    torch.testing.assert_close(found.float(), expected, atol=0.03, rtol=0.03)

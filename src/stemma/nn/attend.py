@@ -115,10 +115,10 @@ def _blocks_are_faster(q: Tensor) -> bool:
 def attend_in_blocks(
     q: Float[Tensor, "batch n_heads query d_head"],
     k: Float[Tensor, "batch n_kv_heads key d_head"],
-    v: Float[Tensor, "batch n_kv_heads key d_head"],
+    v: Float[Tensor, "batch n_kv_heads key d_value"],
     *,
     scoring: Scoring = PLAIN,
-) -> Float[Tensor, "batch n_heads query d_head"]:
+) -> Float[Tensor, "batch n_heads query d_value"]:
     """What `attend` computes, causally, for some queries after the other.
 
     A block of queries meets the keys up to its own last one only, and its weights fit a cache. The
@@ -128,7 +128,7 @@ def attend_in_blocks(
     group, n_past = n_heads // k.shape[1], k.shape[2] - n_queries
     keys, values = k.flatten(0, 1).transpose(1, 2), v.flatten(0, 1)
     later = torch.ones(_BLOCK, _BLOCK, dtype=torch.bool, device=q.device).triu(1)
-    scale, found = scoring.scale_for(d_head), torch.empty_like(q)
+    scale, found = scoring.scale_for(d_head), q.new_empty(*q.shape[:3], v.shape[-1])
     for start in range(0, n_queries, _BLOCK):
         size = min(_BLOCK, n_queries - start)
         seen = n_past + start + size
@@ -140,7 +140,7 @@ def attend_in_blocks(
             sinks = scoring.sinks.to(q.dtype).view(1, n_heads, 1, 1).expand(batch, -1, size, 1)
             scores = torch.cat([scores, sinks], dim=-1)
         weights = scores.softmax(-1)[..., :seen].reshape(-1, group * size, seen)
-        block = torch.bmm(weights, values[:, :seen]).view(batch, n_heads, size, d_head)
+        block = torch.bmm(weights, values[:, :seen]).view(batch, n_heads, size, -1)
         found[:, :, start : start + size] = block
     return found
 
