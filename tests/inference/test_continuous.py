@@ -122,6 +122,20 @@ def test_long_prompts_come_in_chunks_beside_others_that_decode() -> None:
     assert [token.handle for token in batch.step()] == [first, 1]
 
 
+def test_ids_of_a_step_come_in_the_order_of_their_texts() -> None:
+    """The end of a long prompt is fed after the single ids of younger texts, and comes first."""
+    batch = ContinuousBatch(MODEL, n_blocks=20, chunk=4)
+    for prompt in ([1, 2, 3, 4, 5, 6], [7], [8]):
+        batch.add(prompt, max_new_tokens=4, sampling=SamplingConfig(temperature=0))
+    steps = []
+    while batch.busy:
+        steps.append([token.handle for token in batch.step()])
+    assert steps == [[], [0, 1, 2], [0, 1, 2], [0, 1, 2], [0, 1, 2]]
+    for prompt in ([1, 2, 3, 4, 5, 6], [7]):
+        batch.add(prompt, max_new_tokens=2, sampling=SamplingConfig(temperature=0))
+    assert [token.handle for token in batch.run()] == [3, 4, 3, 4]
+
+
 def test_a_text_can_be_ended_from_outside() -> None:
     batch = ContinuousBatch(MODEL, n_blocks=10, block_size=4)
     batch.add([1] * 9)

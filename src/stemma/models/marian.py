@@ -120,7 +120,7 @@ def _read_side(read: ConfigJson, side: str) -> TransformerConfig:
             "vocab_size": sizes[-1],
             "context_length": read.integer("max_position_embeddings", 1024),
             "d_model": read.integer("d_model"),
-            "n_layers": read.integer(f"{side}_layers"),
+            "n_layers": read.layers(f"{side}_layers"),
             "attention": AttentionConfig(n_heads=read.integer(f"{side}_attention_heads")),
             "feedforward": MLPConfig(
                 d_ff=read.integer(f"{side}_ffn_dim"),

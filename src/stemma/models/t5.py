@@ -82,7 +82,7 @@ def read_config(config_json: Mapping[str, Any]) -> EncoderDecoderConfig:
     read.pass_over("dense_act_fn", "is_gated_act")  # follow from feed_forward_proj
     first_version = read.flag("tie_word_embeddings", True)
     first_version = read.flag("scale_decoder_outputs", first_version)
-    d_model, n_layers = read.integer("d_model"), read.integer("num_layers")
+    d_model, n_layers = read.integer("d_model"), read.layers("num_layers")
     common = TransformerConfig.parse(
         {
             "vocab_size": read.integer("vocab_size"),
@@ -106,7 +106,7 @@ def read_config(config_json: Mapping[str, Any]) -> EncoderDecoderConfig:
         },
         source="config.json",
     )
-    n_decoder_layers = read.integer("num_decoder_layers", n_layers)
+    n_decoder_layers = read.layers("num_decoder_layers", n_layers)
     start_id = read.whole("decoder_start_token_id", 0)
     read.finish(FAMILY.architecture, FAMILY.base_architecture, "T5WithLMHeadModel")
     return encoder_decoder(common, n_decoder_layers=n_decoder_layers, start_id=start_id)
