@@ -1,16 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-import transformers
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from side_by_side import build_random
+from tiny_families import gpt2 as tiny
 
 from stemma.errors import ConfigError, ModelError
-from stemma.models import Transformer, TransformerConfig, preset
+from stemma.models import preset
 from stemma.models.families import FAMILIES, family_for, family_named, family_of, objections
 from stemma.models.own import FAMILY as OWN
 from stemma.nn import (
@@ -24,71 +22,11 @@ from stemma.nn import (
 )
 
 GPT2 = FAMILIES["gpt2"]
-Check = Callable[..., None]
-Build = Callable[..., Transformer]
 
 
-def tiny(**changes: Any) -> TransformerConfig:
-    values: dict[str, Any] = {
-        "vocab_size": 23,
-        "context_length": 9,
-        "d_model": 8,
-        "n_layers": 2,
-        "attention": AttentionConfig(n_heads=2),
-        "feedforward": MLPConfig(d_ff=32),
-    }
-    return TransformerConfig(**{**values, **changes})
-
-
-@st.composite
-def configs(draw: st.DrawFn) -> TransformerConfig:
-    n_heads, d_head = draw(st.integers(1, 4)), draw(st.integers(1, 6))
-    return TransformerConfig(
-        vocab_size=draw(st.integers(2, 40)),
-        context_length=draw(st.integers(1, 12)),
-        d_model=n_heads * d_head * 2,
-        n_layers=draw(st.integers(1, 3)),
-        attention=AttentionConfig(n_heads=n_heads),
-        feedforward=MLPConfig(
-            d_ff=draw(st.none() | st.integers(1, 40)),
-            activation=draw(st.sampled_from(["gelu_tanh", "gelu", "silu", "relu", "relu2"])),
-        ),
-        norm=LayerNormConfig(eps=draw(st.sampled_from([1e-5, 1e-3]))),
-        tie_embeddings=draw(st.booleans()),
-    )
-
-
-@settings(max_examples=25)
-@given(config=configs(), seed=st.integers(0, 100))
-def test_logits_equal_those_of_transformers(
-    assert_parity: Check, config: TransformerConfig, seed: int
-) -> None:
-    assert_parity(GPT2, config, seed)
-
-
-def test_the_comparison_can_fail(assert_sensitivity: Check) -> None:
-    assert_sensitivity(GPT2, tiny())
-
-
-@pytest.mark.parametrize("tied", [True, False])
-def test_round_trip_is_identical_to_the_bit(assert_round_trip: Check, tied: bool) -> None:
-    torch.manual_seed(3)
-    other = transformers.GPT2LMHeadModel(
-        transformers.GPT2Config(
-            vocab_size=23,
-            n_positions=9,
-            n_embd=8,
-            n_layer=2,
-            n_head=2,
-            tie_word_embeddings=tied,
-        )
-    )
-    assert_round_trip(GPT2, tiny(tie_embeddings=tied), other)
-
-
-def test_the_fused_map_is_transposed_and_holds_q_then_k_then_v(random_model: Build) -> None:
+def test_the_fused_map_is_transposed_and_holds_q_then_k_then_v() -> None:
     config = tiny(d_model=2, n_layers=1, attention=AttentionConfig(n_heads=1))
-    state = random_model(config).state_dict()
+    state = build_random(config).state_dict()
     state["blocks.0.attention.q_proj.weight"] = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     state["blocks.0.attention.k_proj.weight"] = torch.tensor([[5.0, 6.0], [7.0, 8.0]])
     state["blocks.0.attention.v_proj.weight"] = torch.tensor([[9.0, 10.0], [11.0, 12.0]])
@@ -103,9 +41,9 @@ def test_the_fused_map_is_transposed_and_holds_q_then_k_then_v(random_model: Bui
     assert tensors["transformer.h.0.attn.c_attn.bias"].tolist() == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
 
 
-def test_files_of_the_base_model_lack_the_prefix_and_may_hold_masks(random_model: Build) -> None:
+def test_files_of_the_base_model_lack_the_prefix_and_may_hold_masks() -> None:
     config = tiny()
-    config_json, tensors = GPT2.to_huggingface(config, random_model(config).state_dict())
+    config_json, tensors = GPT2.to_huggingface(config, build_random(config).state_dict())
     old = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
     old["h.0.attn.bias"] = torch.ones(1, 1, 9, 9).tril()
     old["h.1.attn.masked_bias"] = torch.tensor(-1e4)
@@ -116,9 +54,9 @@ def test_files_of_the_base_model_lack_the_prefix_and_may_hold_masks(random_model
     assert all(torch.equal(state[name], expected[name]) for name in state)
 
 
-def test_a_tied_head_may_be_there_too_if_it_is_the_embedding(random_model: Build) -> None:
+def test_a_tied_head_may_be_there_too_if_it_is_the_embedding() -> None:
     config = tiny()
-    config_json, tensors = GPT2.to_huggingface(config, random_model(config).state_dict())
+    config_json, tensors = GPT2.to_huggingface(config, build_random(config).state_dict())
     tensors["lm_head.weight"] = tensors["transformer.wte.weight"].clone()
     assert "head.weight" not in GPT2.from_huggingface(config_json, tensors)[1]
     tensors["lm_head.weight"][0, 0] += 1
@@ -135,11 +73,9 @@ def test_a_tied_head_may_be_there_too_if_it_is_the_embedding(random_model: Build
         ("transformer.h.0.mlp.c_fc.weight", r"has the shape \(3, 3\).*announces \(8, 32\)"),
     ],
 )
-def test_other_tensors_than_announced_are_named(
-    random_model: Build, name: str, message: str
-) -> None:
+def test_other_tensors_than_announced_are_named(name: str, message: str) -> None:
     config = tiny()
-    config_json, tensors = GPT2.to_huggingface(config, random_model(config).state_dict())
+    config_json, tensors = GPT2.to_huggingface(config, build_random(config).state_dict())
     if "missing" in message:
         del tensors[name]
     else:
@@ -148,8 +84,8 @@ def test_other_tensors_than_announced_are_named(
         GPT2.from_huggingface(config_json, tensors)
 
 
-def test_a_state_that_is_not_the_models_is_refused(random_model: Build) -> None:
-    state = random_model(tiny()).state_dict()
+def test_a_state_that_is_not_the_models_is_refused() -> None:
+    state = build_random(tiny()).state_dict()
     with pytest.raises(ModelError, match=r"missing: blocks\.2"):
         GPT2.to_huggingface(tiny(n_layers=3), state)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from side_by_side import build_random
 
 from stemma.errors import ConfigError, ModelError
 from stemma.models import LocalLayersConfig, Transformer, TransformerConfig
@@ -104,10 +104,10 @@ def configs(draw: st.DrawFn) -> TransformerConfig:
 @settings(max_examples=150)
 @given(config=configs(), seed=st.integers(0, 50))
 def test_whatever_family_writes_it_the_same_model_is_read(
-    random_model: Callable[..., Transformer], config: TransformerConfig, seed: int
+    config: TransformerConfig, seed: int
 ) -> None:
     """No field that decides the numbers is lost in any family's files."""
-    model = random_model(config, seed)
+    model = build_random(config, seed)
     ids = torch.randint(11, (2, 7), generator=torch.Generator().manual_seed(seed))
     for family in {id(f): f for f in (family_for(config), OWN)}.values():
         config_json, tensors = family.to_huggingface(config, model.state_dict())
