@@ -23,7 +23,7 @@ RULES = [
 ]
 
 
-def check(batch: ContinuousBatch) -> None:
+def assert_consistent(batch: ContinuousBatch) -> None:
     """Every block is counted as often as it is in a table, and written by one text at most."""
     seats = [*batch._running, *batch._waiting]
     uses = Counter(block for seat in seats for block in seat.table)
@@ -79,7 +79,7 @@ def test_each_text_is_what_it_would_be_alone(
             break
         for token in batch.step():
             texts[token.handle].append(token.id)
-        check(batch)
+        assert_consistent(batch)
     assert texts == expected
     assert batch.blocks.n_used == 0
     assert batch.statistics.most_blocks <= n_blocks

@@ -39,7 +39,7 @@ def by(source: TokenSource, prompts: list[list[int]], n: int) -> list[list[int]]
     return texts
 
 
-def check(model: Transformer, prompts: list[list[int]], n: int) -> None:
+def assert_one_function(model: Transformer, prompts: list[list[int]], n: int) -> None:
     def alone(**options: Any) -> list[list[int]]:
         return [
             list(generate_ids(model, prompt, max_new_tokens=n, sampling=GREEDY, **options))
@@ -74,15 +74,17 @@ STORIES = ["Once upon a time", "The cat", "Tom and Lily went to the park. They s
 @pytest.mark.parametrize(
     ("name", "n"), [("stories260K", 40), pytest.param("stories15M", 40, marks=pytest.mark.slow)]
 )
-def test_stories(name: str, n: int, mirror: Mirror) -> None:
+def test_stories_are_told_alike_however_they_are_computed(
+    name: str, n: int, mirror: Mirror
+) -> None:
     model, tokenizer = stemma.load(mirror(f"weights/{name}"))
     with torch.inference_mode():
-        check(model, prompts_of(tokenizer, STORIES), n)
+        assert_one_function(model, prompts_of(tokenizer, STORIES), n)
 
 
 @pytest.mark.slow
-def test_smollm2(smollm2: Path) -> None:
+def test_smollm2_says_the_same_however_it_is_computed(smollm2: Path) -> None:
     model, tokenizer = stemma.load(smollm2)
     texts = ["The capital of France is", "def add(a, b):\n    return", "In the year 1492, Columbus"]
     with torch.inference_mode():
-        check(model, prompts_of(tokenizer, texts), 12)
+        assert_one_function(model, prompts_of(tokenizer, texts), 12)

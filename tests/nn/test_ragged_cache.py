@@ -49,8 +49,8 @@ class Rows:
         blocks = torch.randperm(n_rows * 8, generator=torch.Generator().manual_seed(3)).tolist()
         self.tables = [blocks[8 * row : 8 * row + 8] for row in range(n_rows)]
 
-    def turn(self, news: list[list[int]]) -> None:
-        """Feed these ids and check the hidden states against one pass over each whole text."""
+    def assert_alike(self, news: list[list[int]]) -> None:
+        """Feed these ids; the hidden states are those of one pass over each whole text."""
         counts = [len(new) for new in news]
         n = max(counts)
         cache: RaggedCache | PagedCache = self.cache
@@ -91,7 +91,7 @@ def test_each_row_is_what_it_would_be_alone(
     rows = Rows(MODELS[kind], 3, paged)
     for news in turns:
         if all(len(a) + len(b) <= 24 for a, b in zip(rows.texts, news, strict=True)):
-            rows.turn(news)
+            rows.assert_alike(news)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -108,16 +108,16 @@ def test_a_row_is_a_cache_of_its_own(kind: str) -> None:
 @torch.inference_mode()
 def test_rows_are_cut_back_and_chosen() -> None:
     rows = Rows(MODELS["rotary"], 3, paged=False)
-    rows.turn([[1, 2, 3, 4], [5], [6, 7]])
+    rows.assert_alike([[1, 2, 3, 4], [5], [6, 7]])
     rows.cache.truncate([2, 1, 0])
     rows.texts = [[1, 2], [5], []]
-    rows.turn([[9], [8, 7, 6], [5, 4]])
+    rows.assert_alike([[9], [8, 7, 6], [5, 4]])
     rows.cache.select([2, 0, 0])
     rows.texts = [[*rows.texts[i]] for i in (2, 0, 0)]
-    rows.turn([[1], [2, 3], [4]])
+    rows.assert_alike([[1], [2, 3], [4]])
     rows.cache.select([1])
     rows.texts = [rows.texts[1]]
-    rows.turn([[3, 3]])
+    rows.assert_alike([[3, 3]])
 
 
 @torch.inference_mode()
@@ -125,9 +125,9 @@ def test_a_full_row_beside_an_empty_one() -> None:
     """The padding of a full row stands nowhere: neither the context nor the memory overflows."""
     for paged in (False, True):
         rows = Rows(MODELS["learned"], 2, paged)
-        rows.turn([[*range(23)], []])
-        rows.turn([[7], [*range(23)]])
-        rows.turn([[], [7]])
+        rows.assert_alike([[*range(23)], []])
+        rows.assert_alike([[7], [*range(23)]])
+        rows.assert_alike([[], [7]])
 
 
 def states(rows: int, n: int) -> torch.Tensor:

@@ -28,7 +28,7 @@ def numbered(text: str) -> AuthoredText:
     return AuthoredText(text, "".join(chr(FIRST + i) for i in range(len(text))))
 
 
-def check(result: str, expected: str, source: str) -> None:
+def assert_result(result: str, expected: str, source: str) -> None:
     """The text is right, and each numbered character is the one that stood at that place."""
     assert str.__str__(result) == expected
     authors = authors_of(result)
@@ -77,7 +77,7 @@ def test_characters_keep_their_authors(name: str, text: str, argument: str) -> N
     assert len(result) == len(expected)
     for one, other in zip(result, expected, strict=True):
         assert isinstance(one, AuthoredText)
-        check(one, other, text)
+        assert_result(one, other, text)
 
 
 @pytest.mark.parametrize("name", ["upper", "lower", "casefold", "capitalize", "title", "swapcase"])

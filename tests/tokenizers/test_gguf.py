@@ -80,7 +80,7 @@ class LlamaCpp:
         return ids
 
 
-def same_as_llama_cpp(ours: Tokenizer, path: Path, texts: Iterable[str]) -> None:
+def assert_same_as_llama_cpp(ours: Tokenizer, path: Path, texts: Iterable[str]) -> None:
     theirs = LlamaCpp(path)
     for text in texts:
         if "\0" not in text:  # which ends a text in C
@@ -114,7 +114,7 @@ def test_llama_cpp_gives_the_same_ids(
 ) -> None:
     path = vocabulary(name)
     texts = [*awkward, "a<s>b</s> <|endoftext|>x", *random_texts(1500, 5)]
-    same_as_llama_cpp(load_gguf(path), path, map(known_to_llama_cpp, texts))
+    assert_same_as_llama_cpp(load_gguf(path), path, map(known_to_llama_cpp, texts))
 
 
 def test_the_unknown_piece_is_no_special_token(vocabulary: Callable[[str], Path]) -> None:
@@ -167,7 +167,7 @@ def test_bert_is_cut_like_bert(
         ids = ours.encode(text, add_special_tokens=True).tolist()
         assert ids == theirs.encode(text).ids
     plain = ["".join(c for c in text if ord(c) < 0x250 and c.isprintable()) for text in texts]
-    same_as_llama_cpp(ours, path, plain)
+    assert_same_as_llama_cpp(ours, path, plain)
 
 
 def test_smollm2_s_own_vocabulary(
@@ -181,7 +181,7 @@ def test_smollm2_s_own_vocabulary(
     # not merge what stands beside them, while `tokenizers` does (see the next test), and so do we.
     texts = [*awkward, *random_texts(1500, 7), "<|im_start|>user\nHi<|im_end|>\n"]
     plain = ["".join(c for c in t if LACKING_IN_SMOLLM2.isdisjoint(c.encode())) for t in texts]
-    same_as_llama_cpp(ours, smollm2, map(known_to_llama_cpp, plain))
+    assert_same_as_llama_cpp(ours, smollm2, map(known_to_llama_cpp, plain))
 
 
 def converted_by_transformers(path: Path) -> tokenizers.Tokenizer:
@@ -274,7 +274,7 @@ def test_each_rule_cuts_like_llama_cpp_or_like_the_model_s_own_tokenizer(
     marks = "".join(f"a{mark}b {mark}{mark} 1{mark}2\n" for mark in string.punctuation)
     texts = [marks, "international understanding", *awkward, *random_texts(300, 9)]
     if name not in OTHERWISE_IN_LLAMA_CPP:
-        same_as_llama_cpp(ours, path, map(known_to_llama_cpp, texts))
+        assert_same_as_llama_cpp(ours, path, map(known_to_llama_cpp, texts))
         return
     LlamaCpp(path)  # it knows the name
     cuts: list[Any] = [
@@ -356,7 +356,7 @@ def test_what_is_written_opens_here_and_in_llama_cpp(
     for text in texts:
         assert again.encode(text).tolist() == ours.encode(text).tolist()
     plain = ["".join(c for c in text if c.isascii() and c.isprintable()) for text in texts]
-    same_as_llama_cpp(again, path, plain if isinstance(ours, WordPiece) else texts)
+    assert_same_as_llama_cpp(again, path, plain if isinstance(ours, WordPiece) else texts)
 
 
 def test_a_unigram_with_its_character_map_survives(
@@ -377,7 +377,7 @@ def test_a_vocabulary_with_unused_ids_survives(tmp_path: Path) -> None:
     path = file_of(ours, tmp_path / "own.gguf")
     again = load_gguf(path)
     assert again.vocab_size == ours.vocab_size == 321
-    same_as_llama_cpp(again, path, ["the thin<|end|>", " the in 12the"])
+    assert_same_as_llama_cpp(again, path, ["the thin<|end|>", " the in 12the"])
     for allowed in ((), "all"):
         ids = ours.encode("the thin <|end|>", allowed_special=allowed).tolist()
         assert again.encode("the thin <|end|>", allowed_special=allowed).tolist() == ids

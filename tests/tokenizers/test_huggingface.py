@@ -280,7 +280,7 @@ def with_added(texts: Iterable[str], names: list[str], seed: int) -> Iterator[st
         yield text[:at] + middle + text[at:]
 
 
-def check_same(ours: Tokenizer, theirs: tokenizers.Tokenizer, texts: Iterable[str]) -> None:
+def assert_same(ours: Tokenizer, theirs: tokenizers.Tokenizer, texts: Iterable[str]) -> None:
     for text in texts:
         ids = ours.encode(text, allowed_special="all").tolist()
         expected = theirs.encode(text, add_special_tokens=False).ids
@@ -302,15 +302,15 @@ def test_files_of_the_library_open_with_its_ids(
     ours = load_tokenizer(tmp_path / "theirs.json")
     names = [token.content for token in ours.added_tokens]
     texts = list(with_added([*MORE, *awkward, *random_texts(150, 3)], names, 4))
-    check_same(ours, theirs, texts)
+    assert_same(ours, theirs, texts)
     # Written again, it is opened there and here with the same ids.
     ours.save(tmp_path / "again")
     again = tokenizers.Tokenizer.from_file(str(tmp_path / "again" / "tokenizer.json"))
-    check_same(ours, again, texts)
+    assert_same(ours, again, texts)
     loaded = load_tokenizer(tmp_path / "again")
     assert type(loaded) is type(ours)
     assert loaded.fingerprint == ours.fingerprint
-    check_same(loaded, theirs, texts[:60])
+    assert_same(loaded, theirs, texts[:60])
 
 
 PUBLISHED = pytest.mark.parametrize(
@@ -335,10 +335,10 @@ def test_published_files_open_with_the_library_s_ids(
     theirs.no_padding()
     names = [token.content for token in ours.added_tokens]
     texts = list(with_added([*MORE, *awkward, *random_texts(1500, 6)], names, 5))
-    check_same(ours, theirs, texts)
+    assert_same(ours, theirs, texts)
     ours.save(tmp_path)
     again = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
-    check_same(ours, again, texts[:200])
+    assert_same(ours, again, texts[:200])
     assert load_tokenizer(tmp_path).fingerprint == ours.fingerprint
 
 

@@ -23,7 +23,7 @@ assert "numba" in sys.modules
 """
 
 
-def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def assert_runs(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     found = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
         check=False,
@@ -36,7 +36,7 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_short_texts_load_no_compiler() -> None:
-    run("""
+    assert_runs("""
         import sys
         from stemma.tokenizers import gpt2
         gpt2().encode("Hello" * 1000)
@@ -46,10 +46,10 @@ def test_short_texts_load_no_compiler() -> None:
 
 
 def test_kernels_are_kept_where_numba_is_told(tmp_path: Path) -> None:
-    run(USE, NUMBA_CACHE_DIR=str(tmp_path))
+    assert_runs(USE, NUMBA_CACHE_DIR=str(tmp_path))
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")}
     assert kept
-    run(USE, NUMBA_CACHE_DIR=str(tmp_path))
+    assert_runs(USE, NUMBA_CACHE_DIR=str(tmp_path))
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")} == kept
 
 
@@ -58,7 +58,7 @@ def test_without_a_writable_directory_they_are_compiled_for_the_process(tmp_path
     """No directory can be made below a file, whoever asks."""
     file = tmp_path / "file"
     file.touch()
-    run(
+    assert_runs(
         f"""
         from stemma.tokenizers import kernels
         from pathlib import Path
@@ -75,16 +75,16 @@ def test_without_a_writable_directory_they_are_compiled_for_the_process(tmp_path
 
 @pytest.mark.slow
 def test_a_damaged_cache_is_made_anew(tmp_path: Path) -> None:
-    run(USE, NUMBA_CACHE_DIR=str(tmp_path))
+    assert_runs(USE, NUMBA_CACHE_DIR=str(tmp_path))
     for path in [*tmp_path.rglob("*.nbc"), *tmp_path.rglob("*.nbi")]:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    run(USE, NUMBA_CACHE_DIR=str(tmp_path))
+    assert_runs(USE, NUMBA_CACHE_DIR=str(tmp_path))
 
 
 @pytest.mark.slow
 def test_a_cache_that_can_no_longer_be_written_does_no_harm(tmp_path: Path) -> None:
     """Its directory is a file by the time when something is compiled."""
-    run(
+    assert_runs(
         f"""
         import shutil
         from stemma.tokenizers.kernels import cache_directory, words

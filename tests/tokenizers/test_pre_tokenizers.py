@@ -73,7 +73,7 @@ OTHER_STEPS = ("truncation", "padding", "normalizer", "post_processor", "decoder
 REST = {"added_tokens": []} | dict.fromkeys(OTHER_STEPS)
 
 
-def same(step: dict[str, Any], text: str) -> None:
+def assert_same(step: dict[str, Any], text: str) -> None:
     theirs = [Word(word, *span) for word, span in library(json.dumps(step)).pre_tokenize_str(text)]
     ours = from_json(step).split(text)
     assert [word.text for word in ours] == [word.text for word in theirs]
@@ -89,7 +89,7 @@ def test_each_step_cuts_like_the_library(
     random_texts: Callable[[int, int], Iterator[str]],
 ) -> None:
     for text in [*awkward, *random_texts(40, 5)]:
-        same(step, text)
+        assert_same(step, text)
 
 
 @given(
@@ -101,7 +101,7 @@ def test_each_step_cuts_like_the_library(
     ),
 )
 def test_so_do_several_one_within_another(steps: list[dict[str, Any]], text: str) -> None:
-    same({"type": "Sequence", "pretokenizers": steps}, text)
+    assert_same({"type": "Sequence", "pretokenizers": steps}, text)
 
 
 def characters() -> Iterator[list[str]]:
@@ -123,7 +123,7 @@ def characters() -> Iterator[list[str]]:
 )
 def test_every_character_of_unicode_belongs_to_the_same_class(step: dict[str, Any]) -> None:
     for some in characters():
-        same(step, "a ".join(some))
+        assert_same(step, "a ".join(some))
 
 
 def test_by_hand() -> None:
@@ -153,7 +153,7 @@ def test_metaspace_knows_whether_the_text_begins() -> None:
     assert [word.text for word in words.split("ab cd")] == ["▁ab", "cd"]
     assert [word.text for word in words.split(" ab cd")] == ["ab", "cd"]
     for text in ("ab cd", " ab cd"):
-        same(words.to_json(), text)
+        assert_same(words.to_json(), text)
     cut = Sequence((first, Split("", False, "Isolated")))
     assert cut.split("ab") == [Word("▁", 0, 0), Word("a", 0, 1), Word("b", 1, 2)]
 

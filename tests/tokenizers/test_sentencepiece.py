@@ -86,7 +86,7 @@ def texts_for(rng: random.Random, tokenizer: SentencePieceTokenizer, n: int) -> 
         yield "".join(rng.choice(pool) for _ in range(rng.choice([0, 1, 2, 3, 5, 8, 13, 30, 80])))
 
 
-def compare(
+def assert_equal(
     tokenizer: SentencePieceTokenizer, texts: list[str], seed: int, streamed: Streamed
 ) -> None:
     theirs = library(tokenizer)
@@ -103,22 +103,22 @@ def compare(
         assert decoded == theirs.decode(expected), (seed, text)
 
 
-def compare_at_random(charsmaps: list[bytes], seeds: range, streamed: Streamed) -> None:
+def assert_equal_at_random(charsmaps: list[bytes], seeds: range, streamed: Streamed) -> None:
     for seed in seeds:
         rng = random.Random(seed)
         tokenizer = random_tokenizer(rng, charsmaps)
-        compare(tokenizer, list(texts_for(rng, tokenizer, 15)), seed, streamed)
+        assert_equal(tokenizer, list(texts_for(rng, tokenizer, 15)), seed, streamed)
 
 
 def test_sentencepiece_cuts_and_joins_equally(charsmaps: list[bytes], streamed: Streamed) -> None:
-    compare_at_random(charsmaps, range(160), streamed)
+    assert_equal_at_random(charsmaps, range(160), streamed)
 
 
 @pytest.mark.slow
 def test_sentencepiece_cuts_and_joins_equally_many_times(
     charsmaps: list[bytes], streamed: Streamed
 ) -> None:
-    compare_at_random(charsmaps, range(1000, 3000), streamed)
+    assert_equal_at_random(charsmaps, range(1000, 3000), streamed)
 
 
 def test_any_ids_decode_as_sentencepiece_decodes_them(charsmaps: list[bytes]) -> None:

@@ -51,7 +51,7 @@ READ: dict[str, tuple[str, Callable[[Path], Tokenizer]]] = {
 }
 
 
-def check(tokenizer: Tokenizer, texts: list[str]) -> None:
+def assert_replayed(tokenizer: Tokenizer, texts: list[str]) -> None:
     for text in texts:
         if any(name in text for name in tokenizer._added.always):
             continue
@@ -63,7 +63,7 @@ def check(tokenizer: Tokenizer, texts: list[str]) -> None:
 def test_the_steps_end_with_the_ids(
     name: str, awkward: list[str], random_texts: Callable[[int, int], Iterator[str]]
 ) -> None:
-    check(TRAINED[name](), [*awkward, TEXT[:200], *random_texts(60, 7)])
+    assert_replayed(TRAINED[name](), [*awkward, TEXT[:200], *random_texts(60, 7)])
 
 
 @pytest.mark.filterwarnings("ignore:the file asks for")
@@ -75,7 +75,7 @@ def test_the_steps_end_with_the_ids_of_known_models(
     mirror: Callable[[str], Path],
 ) -> None:
     path, read = READ[name]
-    check(read(mirror(path)), [*awkward, TEXT[:200], *random_texts(40, 8)])
+    assert_replayed(read(mirror(path)), [*awkward, TEXT[:200], *random_texts(40, 8)])
 
 
 def test_merges_by_hand() -> None:

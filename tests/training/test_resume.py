@@ -57,7 +57,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def check_against(undisturbed: Path, directory: Path) -> None:
+def assert_same_as(undisturbed: Path, directory: Path) -> None:
     assert same(final(directory), final(undisturbed))
     assert timeless(directory / "metrics.jsonl") == timeless(undisturbed / "metrics.jsonl")
     assert (directory / "result.json").read_text() == (undisturbed / "result.json").read_text()
@@ -72,14 +72,14 @@ def check_against(undisturbed: Path, directory: Path) -> None:
 def test_kills_at_random_moments(undisturbed: Path, tmp_path: Path) -> None:
     killed, _ = killed_run(tmp_path / "run", "random", 3, 1)
     assert killed == 3
-    check_against(undisturbed, tmp_path / "run")
+    assert_same_as(undisturbed, tmp_path / "run")
 
 
 def test_kills_at_every_place_of_a_checkpoint_write(undisturbed: Path, tmp_path: Path) -> None:
     killed, in_a_write = killed_run(tmp_path / "run", "at", 0, 0)
     assert killed == 8
     assert in_a_write >= 4
-    check_against(undisturbed, tmp_path / "run")
+    assert_same_as(undisturbed, tmp_path / "run")
 
 
 @pytest.mark.slow
@@ -88,7 +88,7 @@ def test_ten_kills_at_random_moments(undisturbed: Path, tmp_path: Path, seed: in
     killed, in_a_write = killed_run(tmp_path / "run", "random", 10, 100 + seed)
     assert killed == 10
     assert in_a_write >= 1
-    check_against(undisturbed, tmp_path / "run")
+    assert_same_as(undisturbed, tmp_path / "run")
 
 
 @pytest.mark.parametrize("stops", [[7], [7, 8], [9, 10, 11, 29], [1, 2, 3, 4, 5]])
