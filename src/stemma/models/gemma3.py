@@ -66,17 +66,15 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
     n_layers, every = read.layers("num_hidden_layers"), read.integer("sliding_window_pattern", 6)
     read.must_be("_sliding_window_pattern", every)
     usual = ["sliding_attention" if (i + 1) % every else "full_attention" for i in range(n_layers)]
+    norm = llama.read_norm(read, from_one=True)
     config = llama.read_shape(
         read,
-        bias=bias,
-        d_head=d_head,
-        qk_norm=True,
-        activation="hidden_activation",
-        norm_from_one=True,
+        attention=llama.read_heads(read, d_head=d_head, bias=bias, n_kv_heads=4, qk_norm=norm),
+        feedforward=llama.read_gate(read, "hidden_activation"),
+        norm=norm,
         position=whole,
         local=read_local(read, read.words("layer_types", usual), near),
         tied=True,
-        n_kv_heads=4,
     )
     softcap = read.optional_number("final_logit_softcapping")
     read.finish(FAMILY.architecture, FAMILY.base_architecture)

@@ -49,66 +49,87 @@ def write_shape(config: TransformerConfig) -> dict[str, Any]:
 def read_shape(
     read: ConfigJson,
     *,
-    bias: bool | Literal["qkv"],
-    d_head: int | None,
-    qk_norm: bool = False,
-    mlp_bias: bool = False,
+    attention: AttentionConfig,
+    feedforward: GatedMLPConfig | MoEConfig,
+    norm: RMSNormConfig,
+    position: RotaryConfig,
     local: LocalLayersConfig | None = None,
-    activation: str = "hidden_act",
-    norm_from_one: bool = False,
-    position: RotaryConfig | None = None,
     tied: bool = False,
-    n_kv_heads: int | None = None,
-    eps: float = 1e-6,
 ) -> TransformerConfig:
     """The config of a model of Llama's shape; without dropout, which is a setting of training.
 
     Args:
         read: its ``config.json``.
-        bias: see `AttentionConfig`.
-        d_head: likewise.
-        qk_norm: whether queries and keys are normed as everything else is.
-        mlp_bias: whether the maps of the feed-forward have biases.
+        attention: as `read_heads` finds it.
+        feedforward: as `read_gate` finds it, or experts.
+        norm: as `read_norm` finds it.
+        position: the rotations.
         local: layers that see a window.
-        activation: the key that names the nonlinearity.
-        norm_from_one: see `RMSNormConfig`.
-        position: instead of that which ``config.json`` asks for in the usual places.
         tied: whether the head is the embedding's where the file does not say so.
-        n_kv_heads: of a file that does not have the key; those of the queries by default.
-        eps: likewise.
 
     Raises:
         ModelError: naming the key that is missing or cannot be done here.
         ConfigError: if the numbers do not fit one another.
     """
     read.pass_over("attention_dropout")
-    norm = RMSNormConfig(eps=read.number("rms_norm_eps", eps), from_one=norm_from_one)
-    n_heads = read.integer("num_attention_heads")
-    unsaid = n_heads if read.states("num_key_value_heads") else n_kv_heads or n_heads
     return TransformerConfig.parse(
         {
             "vocab_size": read.integer("vocab_size"),
             "context_length": read.integer("max_position_embeddings"),
             "d_model": read.integer("hidden_size"),
             "n_layers": read.layers("num_hidden_layers"),
-            "attention": AttentionConfig(
-                n_heads=n_heads,
-                n_kv_heads=read.integer("num_key_value_heads", unsaid),
-                d_head=d_head,
-                bias=bias,
-                qk_norm=norm if qk_norm else None,
-            ),
-            "feedforward": GatedMLPConfig(
-                d_ff=read.integer("intermediate_size"),
-                activation=read.activation(activation, _USUAL[activation]),
-                bias=mlp_bias,
-            ),
+            "attention": attention,
+            "feedforward": feedforward,
             "norm": norm,
-            "position": position or read_rotary(read),
+            "position": position,
             "local": local,
             "tie_embeddings": read.flag("tie_word_embeddings", tied),
         },
         source="config.json",
+    )
+
+
+def read_norm(read: ConfigJson, eps: float = 1e-6, *, from_one: bool = False) -> RMSNormConfig:
+    """The norm of all layers; ``eps`` is that of a file that does not have the key."""
+    return RMSNormConfig(eps=read.number("rms_norm_eps", eps), from_one=from_one)
+
+
+def read_gate(
+    read: ConfigJson, activation: str = "hidden_act", *, bias: bool = False
+) -> GatedMLPConfig:
+    """The gated feed-forward; ``activation`` is the key that names its nonlinearity."""
+    return GatedMLPConfig(
+        d_ff=read.integer("intermediate_size"),
+        activation=read.activation(activation, _USUAL[activation]),
+        bias=bias,
+    )
+
+
+def read_heads(
+    read: ConfigJson,
+    *,
+    d_head: int | None,
+    bias: bool | Literal["qkv"],
+    n_kv_heads: int | None = None,
+    qk_norm: RMSNormConfig | None = None,
+) -> AttentionConfig:
+    """The attention of all layers.
+
+    Args:
+        read: ``config.json``.
+        d_head: features of a head, if they do not follow from the others.
+        bias: whether its maps have biases.
+        n_kv_heads: of a file that does not have the key; those of the queries by default.
+        qk_norm: of queries and keys.
+    """
+    n_heads = read.integer("num_attention_heads")
+    unsaid = n_heads if read.states("num_key_value_heads") else n_kv_heads or n_heads
+    return AttentionConfig(
+        n_heads=n_heads,
+        n_kv_heads=read.integer("num_key_value_heads", unsaid),
+        d_head=d_head,
+        bias=bias,
+        qk_norm=qk_norm,
     )
 
 
@@ -175,7 +196,13 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
     read.pass_over("is_llama_config")
     d_head = read.optional_integer("head_dim")
     bias, mlp_bias = read.flag("attention_bias", False), read.flag("mlp_bias", False)
-    config = read_shape(read, bias=bias, d_head=d_head, mlp_bias=mlp_bias)
+    config = read_shape(
+        read,
+        attention=read_heads(read, d_head=d_head, bias=bias),
+        feedforward=read_gate(read, bias=mlp_bias),
+        norm=read_norm(read),
+        position=read_rotary(read),
+    )
     read.finish(FAMILY.architecture, FAMILY.base_architecture)
     return config
 

@@ -12,6 +12,7 @@ from stemma.models import llama
 from stemma.models.config_json import ConfigJson
 from stemma.models.rotary_json import read_rotary
 from stemma.models.transformer_config import LocalLayersConfig, TransformerConfig
+from stemma.nn import GatedMLPConfig, MoEConfig, RMSNormConfig, RotaryConfig
 
 
 def to_config_json(config: TransformerConfig) -> dict[str, Any]:
@@ -28,32 +29,39 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
         ConfigError: if its numbers do not fit one another.
     """
     read = ConfigJson(config_json, FAMILY.model_type)
-    config = read_attention(read, window=4096)
+    norm, position = llama.read_norm(read), read_rotary(read)
+    config = read_shape(read, llama.read_gate(read), norm, position, window=4096)
     read.finish(FAMILY.architecture, FAMILY.base_architecture)
     return config
 
 
-def read_attention(
-    read: ConfigJson, *, window: int | None = None, eps: float = 1e-6, theta: float = 10_000.0
+def read_shape(
+    read: ConfigJson,
+    feedforward: GatedMLPConfig | MoEConfig,
+    norm: RMSNormConfig,
+    position: RotaryConfig,
+    *,
+    window: int | None = None,
 ) -> TransformerConfig:
-    """What Mistral and Mixtral share, with a feed-forward that is dense; see `llama.read_shape`.
+    """What Mistral and Mixtral share; see `llama.read_shape`.
 
     Args:
         read: ``config.json``.
+        feedforward: of all layers.
+        norm: likewise.
+        position: the rotations.
         window: of a file that does not have the key.
-        eps: likewise.
-        theta: likewise.
     """
     if read.states("sliding_window"):
         window = read.optional_integer("sliding_window")
+    d_head = read.optional_integer("head_dim")
     return llama.read_shape(
         read,
-        bias=False,
-        d_head=read.optional_integer("head_dim"),
+        attention=llama.read_heads(read, d_head=d_head, bias=False, n_kv_heads=8),
+        feedforward=feedforward,
+        norm=norm,
+        position=position,
         local=LocalLayersConfig(window=window) if window else None,
-        position=read_rotary(read, theta),
-        n_kv_heads=8,
-        eps=eps,
     )
 
 

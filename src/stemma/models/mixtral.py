@@ -12,6 +12,7 @@ from stemma.models import llama, mistral
 from stemma.models.config_json import ConfigJson
 from stemma.models.experts_json import expert_weights, read_experts
 from stemma.models.family import expect
+from stemma.models.rotary_json import read_rotary
 from stemma.models.rows import Row
 from stemma.models.transformer_config import TransformerConfig
 from stemma.nn import MoEConfig
@@ -45,9 +46,10 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
         n_experts=read.integer("num_local_experts", 8),
         n_active=read.integer("num_experts_per_tok", 2),
     )
-    config = mistral.read_attention(read, eps=1e-5, theta=1_000_000.0)
+    norm, position = llama.read_norm(read, 1e-5), read_rotary(read, 1_000_000.0)
+    config = mistral.read_shape(read, moe, norm, position)
     read.finish(FAMILY.architecture, FAMILY.base_architecture)
-    return config.replace(feedforward=moe)
+    return config
 
 
 def weights(config: TransformerConfig) -> Iterator[Row]:

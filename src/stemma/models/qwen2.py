@@ -11,6 +11,7 @@ from typing import Any
 from stemma.models import llama
 from stemma.models.config_json import ConfigJson
 from stemma.models.family import need_heads_that_fill
+from stemma.models.rotary_json import read_rotary
 from stemma.models.transformer_config import TransformerConfig
 from stemma.models.windows_json import read_windows, write_windows
 
@@ -34,8 +35,14 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
     """
     read = ConfigJson(config_json, FAMILY.model_type)
     read.pass_over("head_dim")  # its classes do not look at it
-    local = read_windows(read)
-    config = llama.read_shape(read, bias="qkv", d_head=None, local=local, n_kv_heads=32)
+    config = llama.read_shape(
+        read,
+        attention=llama.read_heads(read, d_head=None, bias="qkv", n_kv_heads=32),
+        feedforward=llama.read_gate(read),
+        norm=llama.read_norm(read),
+        position=read_rotary(read),
+        local=read_windows(read),
+    )
     read.finish(FAMILY.architecture, FAMILY.base_architecture)
     return config
 

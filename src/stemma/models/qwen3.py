@@ -10,9 +10,11 @@ from typing import Any
 
 from stemma.models import llama
 from stemma.models.config_json import ConfigJson
+from stemma.models.rotary_json import read_rotary
 from stemma.models.rows import Row, Weight
 from stemma.models.transformer_config import TransformerConfig
 from stemma.models.windows_json import read_windows, write_windows
+from stemma.nn import GatedMLPConfig, MoEConfig
 
 
 def to_config_json(config: TransformerConfig) -> dict[str, Any]:
@@ -29,17 +31,26 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
         ConfigError: if its numbers do not fit one another.
     """
     read = ConfigJson(config_json, FAMILY.model_type)
-    config = read_attention(read, n_kv_heads=32)
+    config = read_shape(read, llama.read_gate(read), n_kv_heads=32)
     read.finish(FAMILY.architecture, FAMILY.base_architecture)
     return config
 
 
-def read_attention(read: ConfigJson, *, n_kv_heads: int) -> TransformerConfig:
-    """What all Qwen3s share, with a feed-forward that is dense; see `llama.read_shape`."""
+def read_shape(
+    read: ConfigJson, feedforward: GatedMLPConfig | MoEConfig, *, n_kv_heads: int
+) -> TransformerConfig:
+    """What all Qwen3s share; see `llama.read_shape` and `llama.read_heads`."""
     bias, d_head = read.flag("attention_bias", False), read.integer("head_dim", 128)
-    local = read_windows(read)
+    norm = llama.read_norm(read)
     return llama.read_shape(
-        read, bias=bias, d_head=d_head, qk_norm=True, local=local, n_kv_heads=n_kv_heads
+        read,
+        attention=llama.read_heads(
+            read, d_head=d_head, bias=bias, n_kv_heads=n_kv_heads, qk_norm=norm
+        ),
+        feedforward=feedforward,
+        norm=norm,
+        position=read_rotary(read),
+        local=read_windows(read),
     )
 
 

@@ -54,10 +54,10 @@ def read_config(config_json: Mapping[str, Any]) -> TransformerConfig:
         n_active=read.integer("num_experts_per_tok", 8),
         renormalize=read.flag("norm_topk_prob", False),
     )
-    # `intermediate_size`, which that reads too, is of layers without experts: there are none.
-    config = qwen3.read_attention(read, n_kv_heads=4)
+    read.integer("intermediate_size")  # of layers without experts: there are none
+    config = qwen3.read_shape(read, moe, n_kv_heads=4)
     read.finish(FAMILY.architecture, FAMILY.base_architecture)
-    return config.replace(feedforward=moe)
+    return config
 
 
 def weights(config: TransformerConfig) -> Iterator[Row]:
