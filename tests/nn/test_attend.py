@@ -16,7 +16,7 @@ from torch.nn.attention.flex_attention import AuxRequest, create_block_mask, fle
 from stemma.nn import Scoring, attend, attend_explicitly
 from stemma.nn.attend import attend_by_matmul, soft_capped
 from stemma.nn.position_bias import Alibi
-from stemma.nn.sight import causal_mask, visible
+from stemma.nn.sight import Sight, causal_mask, visible
 
 PATHS: dict[str, Callable[..., Tensor]] = {
     "fused": attend,
@@ -48,7 +48,7 @@ def test_worked_by_hand(path: str) -> None:
         q,
         k,
         v,
-        bias=torch.tensor([[[[0.0, 1.0]]]]),
+        Sight(bias=torch.tensor([[[[0.0, 1.0]]]])),
         scoring=Scoring(scale=0.5, softcap=1.0, sinks=torch.zeros(1)),
     )
     assert float(found) == pytest.approx(expected, rel=1e-6)
@@ -123,7 +123,7 @@ def test_every_path_is_flex_attention(path: str, case: dict[str, Any]) -> None:
     mask = visible(places[-queries:], places, causal=causal, window=window)[None, None]
     expected = by_flex(q, k, v, scoring=scoring, bias=bias, window=window, causal=causal)
     found = PATHS[path](
-        q, k, v, scoring=scoring, bias=bias, causal=causal, mask=mask if window else None
+        q, k, v, Sight(bias=bias, causal=causal, mask=mask if window else None), scoring
     )
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
@@ -165,7 +165,7 @@ def test_gradients_reach_sinks_and_biases(path: str) -> None:
     sinks = normal(2).double().requires_grad_()
 
     def out(bias: Tensor, sinks: Tensor) -> Tensor:
-        return PATHS[path](q, k, v, bias=bias, scoring=Scoring(softcap=3.0, sinks=sinks))
+        return PATHS[path](q, k, v, Sight(bias=bias), Scoring(softcap=3.0, sinks=sinks))
 
     if path != "explicit":  # whose softmax is float32
         assert torch.autograd.gradcheck(out, (bias, sinks))
@@ -207,7 +207,7 @@ def test_alibi_is_a_mask_that_grows(path: str) -> None:
     q, k, v = heads(1, 1, 4, 4)
     places = torch.arange(4)
     steep = Alibi(1)(places, places) * 1e6
-    torch.testing.assert_close(PATHS[path](q, k, v, bias=steep[None]), v, atol=1e-6, rtol=0)
+    torch.testing.assert_close(PATHS[path](q, k, v, Sight(bias=steep[None])), v, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("n_queries", [2, 70, 600])
@@ -219,8 +219,8 @@ def test_weights_are_dropped_where_blocks_would_be_faster(n_queries: int) -> Non
     with torch.no_grad():
         whole = attend(q, k, ones)
         torch.manual_seed(1)
-        dropped = attend(q, k, ones, dropout=0.5)
-        none_left = attend(q, k, ones, dropout=1.0 - 1e-7)
+        dropped = attend(q, k, ones, scoring=Scoring(dropout=0.5))
+        none_left = attend(q, k, ones, scoring=Scoring(dropout=1.0 - 1e-7))
     torch.testing.assert_close(whole, torch.ones_like(whole), atol=0.02, rtol=0)
     assert not dropped.allclose(whole, atol=0.2)
     assert float(dropped.float().mean()) == pytest.approx(1, abs=0.6 if n_queries == 2 else 0.1)

@@ -22,7 +22,7 @@ from stemma.nn import (
     attend_explicitly,
 )
 from stemma.nn.attend import Scoring, attend_by_matmul, attend_in_blocks
-from stemma.nn.sight import causal_mask
+from stemma.nn.sight import Sight, causal_mask
 
 PATHS: dict[str, Callable[..., Tensor]] = {
     "fused": attend,
@@ -86,7 +86,7 @@ def test_a_mask_says_where_to_look(path: str) -> None:
     mask = (documents[:, :, None] == documents[:, None, :]).unsqueeze(1) & causal_mask(
         4, 4, torch.device("cpu")
     )
-    found = PATHS[path](q, k, v, mask=mask)
+    found = PATHS[path](q, k, v, Sight(mask=mask))
     torch.testing.assert_close(found, by_loop(q, k, v, mask), atol=1e-5, rtol=1e-5)
     assert (found - by_loop(q, k, v)).abs().max() > 0.1
 
@@ -133,10 +133,10 @@ def test_dropout_drops_weights(path: str) -> None:
     v = torch.ones_like(v)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        found = PATHS[path](q, k, v, dropout=0.5)
+        found = PATHS[path](q, k, v, scoring=Scoring(dropout=0.5))
     assert float(found.mean()) == pytest.approx(1, abs=0.05)
     assert float(found.std()) > 0.1
-    torch.testing.assert_close(PATHS[path](q, k, v, dropout=0.0), v)
+    torch.testing.assert_close(PATHS[path](q, k, v, scoring=Scoring(dropout=0.0)), v)
 
 
 @given(st.integers(0, 2**31), st.integers(1, 7))

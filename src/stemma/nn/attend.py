@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from stemma.nn.sight import Bias, Mask, causal_mask
+from stemma.nn.sight import CAUSAL, Bias, Mask, Sight, causal_mask
 
 
 class Scoring(NamedTuple):
@@ -23,11 +23,13 @@ class Scoring(NamedTuple):
         sinks: ``[n_heads]``: a score that each head may spend its weight on instead of on a key
             (Xiao et al. 2023, arXiv:2309.17453; learned: Miller 2023, "Attention is off by one";
             gpt-oss).
+        dropout: probability of dropping a weight.
     """
 
     scale: float | None = None
     softcap: float | None = None
     sinks: Float[Tensor, " n_heads"] | None = None
+    dropout: float = 0.0
 
     def scale_for(self, d_head: int) -> float:
         """The factor for heads of ``d_head`` features."""
@@ -42,12 +44,8 @@ def attend(
     q: Float[Tensor, "batch n_heads query d_head"],
     k: Float[Tensor, "batch n_kv_heads key d_head"],
     v: Float[Tensor, "batch n_kv_heads key d_head"],
-    *,
-    mask: Mask | None = None,
-    bias: Bias | None = None,
-    causal: bool = True,
+    sight: Sight = CAUSAL,
     scoring: Scoring = PLAIN,
-    dropout: float = 0.0,
 ) -> Float[Tensor, "batch n_heads query d_head"]:
     r"""Scaled dot-product attention, :math:`\mathrm{softmax}(q k^T / \sqrt{d_{head}}) v`, fused.
 
@@ -56,25 +54,21 @@ def attend(
     readable twin.
 
     Args:
-        q: queries; with ``causal`` and no mask they are the last of the keys' positions.
+        q: queries; where ``sight`` is causal and has no mask, the last of the keys' positions.
         k: keys; query head h reads key head ``h * n_kv_heads // n_heads``.
         v: values.
-        mask: True where a query may look.
-        bias: added to the scaled products.
-        causal: without a mask, whether a query sees only its own position and those before.
-        scoring: scale, soft-cap and sinks.
-        dropout: probability of dropping a weight.
+        sight: mask and bias of the scaled products; the rotation is of no matter here.
+        scoring: scale, soft-cap, sinks and dropout.
     """
-    plain = causal and mask is None and bias is None and scoring.softcap is None and not dropout
-    if plain and _blocks_are_faster(q):
-        return attend_in_blocks(q, k, v, scoring=scoring)
+    mask, bias = sight.mask, sight.bias
+    plain = sight.causal and mask is None and bias is None
+    if plain and scoring.softcap is None and not scoring.dropout and _blocks_are_faster(q):
+        return attend_in_blocks(q, k, v, scoring)
     if scoring.softcap is not None or _matmuls_are_faster(q, k):
-        return attend_by_matmul(
-            q, k, v, mask=mask, bias=bias, causal=causal, scoring=scoring, dropout=dropout
-        )
+        return attend_by_matmul(q, k, v, sight, scoring)
     n_queries, n_keys = q.shape[2], k.shape[2]
     square = n_queries == n_keys
-    causal = causal and mask is None and n_queries > 1
+    causal = sight.causal and mask is None and n_queries > 1
     if causal and (bias is not None or scoring.sinks is not None or not square):
         mask, causal = causal_mask(n_queries, n_keys, q.device)[None, None], False
     added = mask if bias is None else _added(q, k, mask, bias)
@@ -86,7 +80,7 @@ def attend(
         k,
         v,
         attn_mask=added,
-        dropout_p=dropout,
+        dropout_p=scoring.dropout,
         is_causal=causal,
         scale=scale,
         enable_gqa=q.shape[1] != k.shape[1],
@@ -116,7 +110,6 @@ def attend_in_blocks(
     q: Float[Tensor, "batch n_heads query d_head"],
     k: Float[Tensor, "batch n_kv_heads key d_head"],
     v: Float[Tensor, "batch n_kv_heads key d_value"],
-    *,
     scoring: Scoring = PLAIN,
 ) -> Float[Tensor, "batch n_heads query d_value"]:
     """What `attend` computes, causally, for some queries after the other.
@@ -170,12 +163,8 @@ def attend_by_matmul(
     q: Float[Tensor, "batch n_heads query d_head"],
     k: Float[Tensor, "batch n_kv_heads key d_head"],
     v: Float[Tensor, "batch n_kv_heads key d_head"],
-    *,
-    mask: Mask | None = None,
-    bias: Bias | None = None,
-    causal: bool = True,
+    sight: Sight = CAUSAL,
     scoring: Scoring = PLAIN,
-    dropout: float = 0.0,
 ) -> Float[Tensor, "batch n_heads query d_head"]:
     """What `attend` computes, with the matrix of weights in memory and few passes over it.
 
@@ -184,11 +173,12 @@ def attend_by_matmul(
     batch, n_heads, n_queries, d_head = q.shape
     n_keys = k.shape[2]
     group = n_heads // k.shape[1]
+    mask = sight.mask
     if group > 1:
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
-    if mask is None and causal:
+    if mask is None and sight.causal:
         mask = causal_mask(n_queries, n_keys, q.device)[None, None]
-    added = _added(q, k, mask, bias)
+    added = _added(q, k, mask, sight.bias)
     if added.shape[:2] == (1, 1):
         added = added[0]
     else:
@@ -202,7 +192,7 @@ def attend_by_matmul(
     if scoring.sinks is not None:
         sinks = scoring.sinks.to(scores.dtype).repeat(batch).view(-1, 1, 1)
         scores = torch.cat([scores, sinks.expand(-1, n_queries, 1)], dim=-1)
-    weights = F.dropout(scores.softmax(-1)[..., :n_keys], dropout)
+    weights = F.dropout(scores.softmax(-1)[..., :n_keys], scoring.dropout)
     return torch.bmm(weights, v).view(batch, n_heads, n_queries, -1)
 
 
@@ -210,12 +200,8 @@ def attend_explicitly(
     q: Float[Tensor, "batch n_heads query d_head"],
     k: Float[Tensor, "batch n_kv_heads key d_head"],
     v: Float[Tensor, "batch n_kv_heads key d_head"],
-    *,
-    mask: Mask | None = None,
-    bias: Bias | None = None,
-    causal: bool = True,
+    sight: Sight = CAUSAL,
     scoring: Scoring = PLAIN,
-    dropout: float = 0.0,
 ) -> tuple[Float[Tensor, "batch n_heads query d_head"], Float[Tensor, "batch n_heads query key"]]:
     """What `attend` computes, step by step; returns the output and the attention weights.
 
@@ -228,9 +214,10 @@ def attend_explicitly(
     scores = q @ k.transpose(-2, -1) * scoring.scale_for(q.shape[-1])
     if scoring.softcap is not None:
         scores = soft_capped(scores, scoring.softcap)
-    if bias is not None:
-        scores = scores + bias
-    if mask is None and causal:
+    if sight.bias is not None:
+        scores = scores + sight.bias
+    mask = sight.mask
+    if mask is None and sight.causal:
         mask = causal_mask(n_queries, n_keys, q.device)
     if mask is not None:
         scores = scores.masked_fill(~mask, -math.inf)
@@ -238,7 +225,7 @@ def attend_explicitly(
         sinks = scoring.sinks.view(1, -1, 1, 1).expand(len(q), n_heads, n_queries, 1)
         scores = torch.cat([scores, sinks], dim=-1)
     weights = scores.float().softmax(-1)[..., :n_keys].to(v.dtype)
-    return F.dropout(weights, dropout) @ v, weights
+    return F.dropout(weights, scoring.dropout) @ v, weights
 
 
 def soft_capped(scores: Float[Tensor, "*shape"], cap: float) -> Float[Tensor, "*shape"]:

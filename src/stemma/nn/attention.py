@@ -82,14 +82,10 @@ class AttentionMaps(nn.Module):
         self.softcap = softcap
         self.sinks = nn.Parameter(torch.zeros(n_heads)) if sinks else None
 
-    def _how(self, sight: Sight) -> dict[str, Any]:
-        return {
-            "mask": sight.mask,
-            "bias": sight.bias,
-            "causal": sight.causal,
-            "scoring": Scoring(self.scale, self.softcap, self.sinks),
-            "dropout": self.dropout if self.training else 0.0,
-        }
+    @property
+    def _scoring(self) -> Scoring:
+        dropout = self.dropout if self.training else 0.0
+        return Scoring(self.scale, self.softcap, self.sinks, dropout)
 
     def queries(
         self, x: Float[Tensor, "batch query d_model"]
@@ -141,7 +137,7 @@ class MultiHeadAttention(AttentionMaps):
             change_values: new values -> those that are taken in their place.
         """
         q, k, v = self.project(x, rotation=sight.rotation, cache=cache, change_values=change_values)
-        return self.merge(attend(q, k, v, **self._how(sight)))
+        return self.merge(attend(q, k, v, sight, self._scoring))
 
     def forward_with_weights(
         self,
@@ -152,7 +148,7 @@ class MultiHeadAttention(AttentionMaps):
     ) -> tuple[Float[Tensor, "batch seq d_model"], Float[Tensor, "batch n_heads query key"]]:
         """Attend by the explicit path; returns the attention weights too."""
         q, k, v = self.project(x, rotation=sight.rotation, change_values=change_values)
-        attended, weights = attend_explicitly(q, k, v, **self._how(sight))
+        attended, weights = attend_explicitly(q, k, v, sight, self._scoring)
         return self.merge(attended), weights
 
     def project(
@@ -230,14 +226,15 @@ class CrossAttention(AttentionMaps):
     ) -> Float[Tensor, "batch target d_model"]:
         """Attend by the fused path."""
         q = self.queries(x).to(memory.values.dtype)
-        return self.merge(attend(q, memory.keys, memory.values, **self._how(_sight_of(memory))))
+        attended = attend(q, memory.keys, memory.values, _sight_of(memory), self._scoring)
+        return self.merge(attended)
 
     def forward_with_weights(
         self, x: Float[Tensor, "batch target d_model"], memory: Memory
     ) -> tuple[Float[Tensor, "batch target d_model"], Float[Tensor, "batch n_heads target source"]]:
         """Attend by the explicit path; returns the attention weights too."""
-        how = self._how(_sight_of(memory))
-        attended, weights = attend_explicitly(self.queries(x), memory.keys, memory.values, **how)
+        q, sight = self.queries(x), _sight_of(memory)
+        attended, weights = attend_explicitly(q, memory.keys, memory.values, sight, self._scoring)
         return self.merge(attended), weights
 
 

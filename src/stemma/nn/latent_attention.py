@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -129,7 +128,7 @@ class LatentAttention(nn.Module):
         refuse_change(change_values)
         q = torch.cat(self.queries(x, sight), dim=-1)
         k, v = self.keys_and_values(*self.latents(x, sight))
-        found, weights = attend_explicitly(q, k, v, **self._how(sight))
+        found, weights = attend_explicitly(q, k, v, sight, self._scoring)
         return self._merge(found), weights
 
     def queries(
@@ -160,7 +159,8 @@ class LatentAttention(nn.Module):
     ) -> Float[Tensor, "batch query d_model"]:
         """Make every head's keys and values, and attend to them."""
         k, v = self.keys_and_values(latent, k_turned)
-        return self._merge(attend(torch.cat([q, q_turned], dim=-1), k, v, **self._how(sight)))
+        q = torch.cat([q, q_turned], dim=-1)
+        return self._merge(attend(q, k, v, sight, self._scoring))
 
     def attend_absorbed(
         self, q: Tensor, q_turned: Tensor, latent: Latent, k_turned: Turned, *, sight: Sight
@@ -173,7 +173,8 @@ class LatentAttention(nn.Module):
             torch.cat([q @ up_k, q_turned], dim=-1),
             torch.cat([latent, k_turned], dim=-1),
             latent,
-            **self._how(sight),
+            sight,
+            self._scoring,
         )
         return self._merge(found @ up_v.mT)
 
@@ -194,14 +195,10 @@ class LatentAttention(nn.Module):
         whole = torch.cat(cache.append(*halves), dim=-1)
         return whole[..., : self.d_latent], whole[..., self.d_latent :][..., : self.d_rotary]
 
-    def _how(self, sight: Sight) -> dict[str, Any]:
-        return {
-            "mask": sight.mask,
-            "bias": sight.bias,
-            "causal": sight.causal,
-            "scoring": Scoring(scale=1 / math.sqrt(self.d_head + self.d_rotary)),
-            "dropout": self.dropout if self.training else 0.0,
-        }
+    @property
+    def _scoring(self) -> Scoring:
+        scale = 1 / math.sqrt(self.d_head + self.d_rotary)
+        return Scoring(scale, dropout=self.dropout if self.training else 0.0)
 
     def _merge(self, attended: Float[Tensor, "batch n_heads query d_value"]) -> Tensor:
         merged: Tensor = self.o_proj(attended.transpose(1, 2).flatten(2))
