@@ -54,7 +54,10 @@ def test_no_module_and_no_function_is_too_long(path: Path) -> None:
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
             length = lines_of_code(node)
-            assert length <= 60, f"{node.name} has {length} lines"
+            # As in pyproject.toml: what is compiled is written out, and a command is its options.
+            written_out = "kernels" in path.parts or path.name == "commands.py"
+            most = 60 if written_out else 50
+            assert length <= most, f"{node.name} has {length} lines"
             if node.name == "__init__":
                 assert len(node.args.args) + len(node.args.kwonlyargs) <= 13, node.lineno
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from stemma.errors import ModelError
 from stemma.nn import (
     AttentionConfig,
+    CacheLayout,
     KVCache,
     MultiHeadAttention,
     RMSNormConfig,
@@ -205,7 +206,7 @@ def test_queries_and_keys_are_normed_before_they_are_turned() -> None:
 def test_a_layer_continues_from_its_cache() -> None:
     attention = AttentionConfig(n_heads=4, n_kv_heads=2).build(16).requires_grad_(False)
     x = normal(2, 9, 16)
-    cache = KVCache(1, 2, 2, 9, 4)
+    cache = KVCache(CacheLayout(1, 2, 4), 2, 9)
     parts = []
     for chunk in x.split([4, 1, 3, 1], dim=1):
         parts.append(attention(chunk, cache=cache.layer(0)))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from stemma.errors import ModelError
-from stemma.nn import KVCache
+from stemma.nn import CacheLayout, KVCache
 
 
 def numbered(start: int, n: int, rows: int = 2) -> Tensor:
@@ -18,7 +18,7 @@ def numbered(start: int, n: int, rows: int = 2) -> Tensor:
 
 
 def make(capacity: int = 6) -> KVCache:
-    return KVCache(2, 2, 3, capacity, 4)
+    return KVCache(CacheLayout(2, 3, 4), 2, capacity)
 
 
 def fill(cache: KVCache, n: int) -> tuple[Tensor, Tensor]:
@@ -65,11 +65,12 @@ def test_its_memory_is_allocated_once() -> None:
 
 def test_bytes() -> None:
     # 2 x layers x rows x kv heads x positions x d_head x bytes of a number.
-    assert KVCache(3, 2, 4, 10, 8, dtype=torch.bfloat16).n_bytes == 2 * 3 * 2 * 4 * 10 * 8 * 2
+    cache = KVCache(CacheLayout(3, 4, 8, torch.bfloat16), 2, 10)
+    assert cache.n_bytes == 2 * 3 * 2 * 4 * 10 * 8 * 2
 
 
 def test_another_precision_is_rounded_on_the_way_in_and_widened_on_the_way_out() -> None:
-    cache = KVCache(1, 2, 3, 6, 4, dtype=torch.bfloat16)
+    cache = KVCache(CacheLayout(1, 3, 4, torch.bfloat16), 2, 6)
     keys, _ = cache.append(0, numbered(257, 1), numbered(0, 1))
     assert keys.dtype == torch.float32
     assert keys.unique().tolist() == [256]

@@ -15,7 +15,7 @@ from stemma.inference import Batch, ContinuousBatch, SamplingConfig, generate_id
 from stemma.models import Transformer, TransformerConfig
 from stemma.models.families import family_for, family_of
 from stemma.models.inspection import inspect_config
-from stemma.nn import AttentionConfig, KVCache, LatentAttention, Rotary, Sight
+from stemma.nn import AttentionConfig, CacheLayout, KVCache, LatentAttention, Rotary, Sight
 
 
 def build(seed: int = 0, **values: Any) -> LatentAttention:
@@ -74,7 +74,7 @@ def test_both_forms_are_one(seed: int, sizes: dict[str, Any], length: int) -> No
 def test_cached_is_uncached(seed: int, d_latent: int, cuts: list[int]) -> None:
     layer, length = build(seed, d_latent=d_latent), sum(cuts)
     x = example(seed, length)
-    cache = KVCache(1, 2, 1, length, layer.cache_size, dtype=torch.float64)
+    cache = KVCache(CacheLayout(1, 1, layer.cache_size, torch.float64), 2, length)
     found = []
     for part in x.split(cuts, dim=1):
         seen = sight(cache.positions(part.shape[1]))

@@ -120,12 +120,20 @@ def generate_batch(
     ]
     longest = [len(text.prompt_ids) + max_new_tokens for text in texts]
     source = source or _source(model, longest, rows, tokenizer.vocab_size)
+    _write(texts, source, max_new_tokens=max_new_tokens, stop_ids=end_ids(tokenizer))
+    return [text.generation() for text in texts]
+
+
+def _write(
+    texts: Sequence[_Text], source: TokenSource, *, max_new_tokens: int, stop_ids: frozenset[int]
+) -> None:
+    """Give each text its ids, until all have ended."""
     by_handle = {
         source.add(
             text.prompt_ids,
             max_new_tokens=max_new_tokens,
             sampling=text.sampling,
-            stop_ids=end_ids(tokenizer),
+            stop_ids=stop_ids,
         ): text
         for text in texts
     }
@@ -134,7 +142,6 @@ def generate_batch(
             by_handle[token.handle].take(token)
             if by_handle[token.handle].writer.ended:
                 source.leave(token.handle)
-    return [text.generation() for text in texts]
 
 
 def _source(model: LanguageModel, longest: Sequence[int], rows: int, n_ids: int) -> TokenSource:

@@ -250,16 +250,8 @@ class Transformer(nn.Module):
             capacity: the most positions; ``context_length`` by default.
             dtype: of keys and values; by default that of the model, or of autocast where it is on.
         """
-        layout = self.cache_layout(dtype)
-        return KVCache(
-            layout.n_layers,
-            batch_size,
-            layout.n_kv_heads,
-            self.context_length if capacity is None else capacity,
-            layout.d_head,
-            dtype=layout.dtype,
-            device=layout.device,
-        )
+        longest = self.context_length if capacity is None else capacity
+        return KVCache(self.cache_layout(dtype), batch_size, longest)
 
     def new_ragged_cache(self, batch_size: int, *, capacity: int | None = None) -> RaggedCache:
         """An empty cache for rows that have lengths of their own, of ``capacity`` at most."""

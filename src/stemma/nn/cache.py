@@ -36,6 +36,13 @@ class CacheLayout(NamedTuple):
         """Memory that one position of one text takes."""
         return 2 * self.n_layers * self.n_kv_heads * self.d_head * self.dtype.itemsize
 
+    def memory(
+        self, batch_size: int, capacity: int
+    ) -> Float[Tensor, "n_layers 2 batch n_kv_heads capacity d_head"]:
+        """Zeros for the keys and values of so many rows and positions."""
+        shape = (self.n_layers, 2, batch_size, self.n_kv_heads, capacity, self.d_head)
+        return torch.zeros(shape, dtype=self.dtype, device=self.device)
+
 
 class Cache(ABC):
     """What a model asks of the keys and values it has seen, however they are kept.
@@ -92,28 +99,13 @@ class KVCache(Cache):
     the cache as it was.
 
     Args:
-        n_layers: number of layers.
+        layout: of the model's caches.
         batch_size: rows.
-        n_kv_heads: heads of keys and values.
         capacity: the most positions.
-        d_head: features of a head.
-        dtype: of keys and values.
-        device: where they lie.
     """
 
-    def __init__(
-        self,
-        n_layers: int,
-        batch_size: int,
-        n_kv_heads: int,
-        capacity: int,
-        d_head: int,
-        *,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        shape = (n_layers, 2, batch_size, n_kv_heads, capacity, d_head)
-        self._memory = torch.zeros(shape, dtype=dtype, device=device)
+    def __init__(self, layout: CacheLayout, batch_size: int, capacity: int) -> None:
+        self._memory = layout.memory(batch_size, capacity)
         self._length = 0
 
     @property

@@ -127,8 +127,7 @@ class RaggedCache(RaggedRows):
 
     def __init__(self, layout: CacheLayout, batch_size: int, capacity: int) -> None:
         super().__init__([0] * batch_size, layout.device)
-        shape = (layout.n_layers, 2, batch_size, layout.n_kv_heads, capacity, layout.d_head)
-        self._memory = torch.zeros(shape, dtype=layout.dtype, device=layout.device)
+        self._memory = layout.memory(batch_size, capacity)
 
     @property
     def capacity(self) -> int:
