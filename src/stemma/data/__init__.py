@@ -5,34 +5,9 @@ The public names load on first use, so that a command that needs no torch does n
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-_PUBLIC = {
-    "IGNORE_INDEX": "stemma.data.windows",
-    "Assigned": "stemma.data.split",
-    "Batch": "stemma.data.batches",
-    "Batches": "stemma.data.batches",
-    "Document": "stemma.data.sources",
-    "PackedDocuments": "stemma.data.windows",
-    "PairBatch": "stemma.data.pairs",
-    "PairBatches": "stemma.data.pairs",
-    "Permutation": "stemma.data.order",
-    "Prepared": "stemma.data.prepare",
-    "ShardWriter": "stemma.data.shard_writer",
-    "SlidingWindows": "stemma.data.windows",
-    "TokenArray": "stemma.data.tokens",
-    "TokenShards": "stemma.data.shards",
-    "TokenSource": "stemma.data.tokens",
-    "encode_file": "stemma.data.streaming",
-    "open_prepared": "stemma.data.prepare",
-    "read_documents": "stemma.data.sources",
-    "shipped_corpora": "stemma.data.corpus",
-    "shipped_corpus": "stemma.data.corpus",
-    "split_documents": "stemma.data.split",
-    "train_and_held_out": "stemma.data.split",
-    "write_shards": "stemma.data.shards",
-}
+from stemma.lazy import lazily
 
 __all__ = [
     "IGNORE_INDEX",
@@ -73,13 +48,5 @@ if TYPE_CHECKING:
     from stemma.data.streaming import encode_file
     from stemma.data.tokens import TokenArray, TokenSource
     from stemma.data.windows import IGNORE_INDEX, PackedDocuments, SlidingWindows
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'stemma.data' has no attribute {name!r}")
-    return getattr(import_module(_PUBLIC[name]), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+else:
+    __getattr__, __dir__ = lazily(__name__, __file__, __all__)

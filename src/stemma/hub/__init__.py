@@ -5,25 +5,9 @@ The names load on first use, so that `stemma pull --help` does not wait for torc
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-_PUBLIC = {
-    "Manners": "stemma.hub.manners",
-    "ModelCard": "stemma.hub.card",
-    "export": "stemma.hub.exporting",
-    "export_gguf": "stemma.hub.gguf_export",
-    "find_model": "stemma.hub.opening",
-    "load": "stemma.hub.opening",
-    "load_model": "stemma.hub.model_directory",
-    "load_tokenizer": "stemma.hub.opening",
-    "pull": "stemma.hub.fetching",
-    "push": "stemma.hub.pushing",
-    "read_config": "stemma.hub.reading_config",
-    "read_manners": "stemma.hub.manners",
-    "resolve": "stemma.hub.catalog",
-    "save_model": "stemma.hub.model_directory",
-}
+from stemma.lazy import lazily
 
 __all__ = [
     "Manners",
@@ -53,13 +37,5 @@ if TYPE_CHECKING:
     from stemma.hub.opening import find_model, load, load_tokenizer
     from stemma.hub.pushing import push
     from stemma.hub.reading_config import read_config
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_PUBLIC[name]), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+else:
+    __getattr__, __dir__ = lazily(__name__, __file__, __all__)

@@ -5,82 +5,9 @@ The names load on first use, so that `stemma generate --help` does not wait for 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-_PUBLIC = {
-    "CHAT_SAMPLING": "stemma.inference.chat",
-    "STYLES": "stemma.inference.sampling_config",
-    "Alternative": "stemma.inference.generation",
-    "Batch": "stemma.inference.batch",
-    "BatchStatistics": "stemma.inference.continuous",
-    "Beam": "stemma.inference.beam",
-    "Blocks": "stemma.inference.blocks",
-    "CachedModel": "stemma.inference.cached_model",
-    "Chat": "stemma.inference.chat",
-    "ChatFormat": "stemma.inference.chat_format",
-    "ChatTerminal": "stemma.inference.chat_terminal",
-    "CompiledModel": "stemma.inference.compilation",
-    "ContinuousBatch": "stemma.inference.continuous",
-    "Draft": "stemma.inference.drafts",
-    "Engine": "stemma.inference.engine",
-    "Generation": "stemma.inference.generation",
-    "GrowingText": "stemma.inference.growing_text",
-    "ModelDraft": "stemma.inference.drafts",
-    "NextLogits": "stemma.inference.decode",
-    "PagedModel": "stemma.inference.cached_model",
-    "PromptLookup": "stemma.inference.drafts",
-    "Proposal": "stemma.inference.drafts",
-    "QuantisedEmbedding": "stemma.inference.quantisation",
-    "QuantisedLinear": "stemma.inference.quantisation",
-    "RaggedModel": "stemma.inference.cached_model",
-    "Reply": "stemma.inference.chat",
-    "Report": "stemma.inference.generation",
-    "SamplingConfig": "stemma.inference.sampling_config",
-    "SpeculationStatistics": "stemma.inference.speculation",
-    "StopStrings": "stemma.inference.stopping",
-    "TemplateFormat": "stemma.inference.chat_format",
-    "Token": "stemma.inference.requests",
-    "TokenSource": "stemma.inference.requests",
-    "TranscriptFormat": "stemma.inference.chat_format",
-    "Writer": "stemma.inference.generation",
-    "add_bias": "stemma.inference.rules",
-    "apply_rules": "stemma.inference.sampling",
-    "apply_temperature": "stemma.inference.rules",
-    "beam_search": "stemma.inference.beam",
-    "collect": "stemma.inference.text",
-    "compiled": "stemma.inference.compilation",
-    "decode_one": "stemma.inference.decode",
-    "distribution": "stemma.inference.sampling",
-    "draw": "stemma.inference.sampling",
-    "embed_texts": "stemma.inference.embeddings",
-    "evaluating": "stemma.inference.evaluation_mode",
-    "generate": "stemma.inference.continuation",
-    "generate_batch": "stemma.inference.many",
-    "generate_ids": "stemma.inference.decode",
-    "generate_samples": "stemma.inference.continuation",
-    "gnmt_penalty": "stemma.inference.beam",
-    "keep_min_p": "stemma.inference.rules",
-    "keep_top_k": "stemma.inference.rules",
-    "keep_top_p": "stemma.inference.rules",
-    "keep_typical": "stemma.inference.rules",
-    "load_chat": "stemma.inference.chat_file",
-    "obstacle": "stemma.inference.engine",
-    "parse_bias": "stemma.inference.bias",
-    "penalise_frequency": "stemma.inference.rules",
-    "penalise_repetition": "stemma.inference.rules",
-    "predict": "stemma.inference.decode",
-    "prefill": "stemma.inference.decode",
-    "quantise": "stemma.inference.quantisation",
-    "residual": "stemma.inference.speculation",
-    "sample": "stemma.inference.sampling",
-    "sample_seeds": "stemma.inference.continuation",
-    "save_chat": "stemma.inference.chat_file",
-    "speculate_ids": "stemma.inference.speculation",
-    "stream": "stemma.inference.text",
-    "translate_ids": "stemma.inference.translation",
-    "window_start": "stemma.inference.decode",
-}
+from stemma.lazy import lazily
 
 __all__ = [
     "CHAT_SAMPLING",
@@ -202,13 +129,5 @@ if TYPE_CHECKING:
     from stemma.inference.stopping import StopStrings
     from stemma.inference.text import collect, stream
     from stemma.inference.translation import translate_ids
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_PUBLIC[name]), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+else:
+    __getattr__, __dir__ = lazily(__name__, __file__, __all__)

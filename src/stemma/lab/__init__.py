@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-_PUBLIC = {
-    "Recipe": "stemma.lab.recipe",
-    "RunResult": "stemma.lab.run",
-    "load_recipe": "stemma.lab.recipe",
-    "resume": "stemma.lab.run",
-    "shipped_recipes": "stemma.lab.shelf",
-    "train": "stemma.lab.run",
-}
+from stemma.lazy import lazily
 
 __all__ = [
     "Recipe",
@@ -27,9 +19,5 @@ if TYPE_CHECKING:
     from stemma.lab.recipe import Recipe, load_recipe
     from stemma.lab.run import RunResult, resume, train
     from stemma.lab.shelf import shipped_recipes
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_PUBLIC[name]), name)
+else:
+    __getattr__, __dir__ = lazily(__name__, __file__, __all__)

@@ -7,29 +7,9 @@ use, so that a command line pays for none of them.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-_PUBLIC = {
-    "END_OF_TEXT": "special",
-    "UNKNOWN": "word",
-    "AddedToken": "special",
-    "BasicBPE": "bpe.basic",
-    "ByteLevelBPE": "bpe.byte_level",
-    "ByteTokenizer": "byte",
-    "CharacterBPE": "bpe.characters",
-    "CharacterTokenizer": "character",
-    "ChatTemplate": "chat.template",
-    "GraphemeBPE": "bpe.graphemes",
-    "SentencePieceBPE": "sentencepiece.bpe",
-    "StreamDecoder": "stream",
-    "Tokenizer": "tokenizer",
-    "UnigramTokenizer": "unigram.tokenizer",
-    "WordPiece": "wordpiece.tokenizer",
-    "WordTokenizer": "word",
-    "load_tokenizer": "load",
-    "with_dropout": "bpe.dropout",
-}
+from stemma.lazy import lazily
 
 __all__ = [
     "END_OF_TEXT",
@@ -70,6 +50,8 @@ if TYPE_CHECKING:
     from stemma.tokenizers.unigram.tokenizer import UnigramTokenizer
     from stemma.tokenizers.word import UNKNOWN, WordTokenizer
     from stemma.tokenizers.wordpiece.tokenizer import WordPiece
+else:
+    __getattr__, __dir__ = lazily(__name__, __file__, __all__)
 
 
 def gpt2() -> ByteLevelBPE:
@@ -77,13 +59,3 @@ def gpt2() -> ByteLevelBPE:
     from stemma.tokenizers.bpe.gpt2 import load_gpt2
 
     return load_gpt2()
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'stemma.tokenizers' has no attribute {name!r}")
-    return getattr(import_module(f"stemma.tokenizers.{_PUBLIC[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__

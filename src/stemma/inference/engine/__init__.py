@@ -6,14 +6,9 @@ cannot be served that way, and goes on through torch. The names load on first us
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-_PUBLIC = {
-    "Engine": "stemma.inference.engine.engine",
-    "engine_for": "stemma.inference.engine.choice",
-    "obstacle": "stemma.inference.engine.fitness",
-}
+from stemma.lazy import lazily
 
 __all__ = ["Engine", "engine_for", "obstacle"]
 
@@ -21,9 +16,5 @@ if TYPE_CHECKING:
     from stemma.inference.engine.choice import engine_for
     from stemma.inference.engine.engine import Engine
     from stemma.inference.engine.fitness import obstacle
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_PUBLIC[name]), name)
+else:
+    __getattr__, __dir__ = lazily(__name__, __file__, __all__)
