@@ -12,7 +12,7 @@ from stemma.inference.cached_model import RaggedModel
 from stemma.inference.engine import engine_for
 from stemma.inference.evaluation_mode import evaluating
 from stemma.inference.growing_text import PromptIds
-from stemma.inference.requests import Request, Token
+from stemma.inference.requests import Desk, Request, Token
 from stemma.inference.sampling_config import SamplingConfig
 
 if TYPE_CHECKING:
@@ -42,9 +42,8 @@ class Batch:
             )
         self._model: RaggedModel = model
         self._language_model = model
-        self._n_ids = n_ids
+        self._desk = Desk(model, n_ids)
         self._rows: list[Request] = []
-        self._n_added = 0
         self._cache: RaggedCache | None = None
 
     @property
@@ -69,16 +68,7 @@ class Batch:
             raise ModelError(
                 "the batch has begun", cure="A ContinuousBatch takes texts at any time."
             )
-        request = Request.of(
-            self._n_added,
-            self._language_model,
-            prompt_ids,
-            max_new_tokens=max_new_tokens,
-            sampling=sampling,
-            stop_ids=stop_ids,
-            n_ids=self._n_ids,
-        )
-        self._n_added += 1
+        request = self._desk.take(prompt_ids, max_new_tokens, sampling, stop_ids)
         if max_new_tokens > 0:
             self._rows.append(request)
         return request.handle

@@ -25,7 +25,7 @@ from stemma.inference.cached_model import PagedModel
 from stemma.inference.engine import engine_for
 from stemma.inference.evaluation_mode import evaluating
 from stemma.inference.growing_text import PromptIds
-from stemma.inference.requests import Request, Token
+from stemma.inference.requests import Desk, Request, Token
 from stemma.inference.sampling_config import SamplingConfig
 
 if TYPE_CHECKING:
@@ -109,15 +109,14 @@ class ContinuousBatch:
             raise ModelError("n_blocks, block_size, max_rows and chunk must be 1 or more")
         self._model: PagedModel = engine_for(model, n_blocks * block_size) or model
         self._language_model = model
-        self._n_ids = n_ids
         self._pool: BlockPool = self._model.new_block_pool(n_blocks, block_size=block_size)
+        self._desk = Desk(model, n_ids, room=self._pool.n_blocks * self._pool.block_size)
         self._max_rows = max_rows
         self._chunk = chunk
         self.blocks = Blocks(n_blocks)
         self.statistics = BatchStatistics()
         self._running: list[Seat] = []
         self._waiting: deque[Seat] = deque()
-        self._n_added = 0
 
     @property
     def busy(self) -> bool:
@@ -137,17 +136,7 @@ class ContinuousBatch:
         Raises:
             ModelError: if the prompt is empty, not the model's, or longer than context or pool.
         """
-        request = Request.of(
-            self._n_added,
-            self._language_model,
-            prompt_ids,
-            max_new_tokens=max_new_tokens,
-            sampling=sampling,
-            stop_ids=stop_ids,
-            n_ids=self._n_ids,
-            room=self._pool.n_blocks * self._pool.block_size,
-        )
-        self._n_added += 1
+        request = self._desk.take(prompt_ids, max_new_tokens, sampling, stop_ids)
         if max_new_tokens > 0:
             self._waiting.append(Seat(request))
         return request.handle

@@ -79,32 +79,6 @@ class Request:
     stop_ids: frozenset[int]
     context: int | None
 
-    @classmethod
-    def of(
-        cls,
-        handle: int,
-        model: LanguageModel,
-        prompt_ids: PromptIds,
-        *,
-        max_new_tokens: int,
-        sampling: SamplingConfig | None,
-        stop_ids: Collection[int],
-        n_ids: int | None,
-        room: int | None = None,
-    ) -> Request:
-        """A checked request to a model; ``room`` bounds the context from outside.
-
-        Raises:
-            ModelError: if the prompt is empty, too long, or not of this model.
-        """
-        n_ids = model.vocab_size if n_ids is None else min(n_ids, model.vocab_size)
-        bounds = [n for n in (model.context_length, room) if n is not None]
-        context = min(bounds, default=None)
-        prompt = checked_prompt(prompt_ids, n_ids=n_ids, longest=context).to(device_of(model))
-        text = GrowingText(prompt, sampling or SamplingConfig(), n_ids=n_ids)
-        longest = len(prompt) + max_new_tokens
-        return cls(handle, text, longest, frozenset(stop_ids), context)
-
     def choose(self, logits: Float[Tensor, "1 vocab"]) -> Token:
         """Choose the next id."""
         id_ = self.text.choose(logits)
@@ -116,3 +90,40 @@ class Request:
         if self.text.length >= self.longest:
             return "length"
         return "context" if self.context is not None and self.text.length > self.context else None
+
+
+class Desk:
+    """Where a batch takes requests to its model, checked and numbered.
+
+    Args:
+        model: any language model.
+        n_ids: ids from here on are padding of the vocabulary and never chosen.
+        room: bounds the context from outside.
+    """
+
+    def __init__(self, model: LanguageModel, n_ids: int | None, room: int | None = None) -> None:
+        self._model = model
+        self._n_ids = model.vocab_size if n_ids is None else min(n_ids, model.vocab_size)
+        bounds = [n for n in (model.context_length, room) if n is not None]
+        self._context = min(bounds, default=None)
+        self._n_taken = 0
+
+    def take(
+        self,
+        prompt_ids: PromptIds,
+        max_new_tokens: int,
+        sampling: SamplingConfig | None,
+        stop_ids: Collection[int],
+    ) -> Request:
+        """The request to continue a prompt.
+
+        Raises:
+            ModelError: if the prompt is empty, too long, or not of this model.
+        """
+        prompt = checked_prompt(prompt_ids, n_ids=self._n_ids, longest=self._context)
+        text = GrowingText(
+            prompt.to(device_of(self._model)), sampling or SamplingConfig(), n_ids=self._n_ids
+        )
+        longest = len(prompt) + max_new_tokens
+        handle, self._n_taken = self._n_taken, self._n_taken + 1
+        return Request(handle, text, longest, frozenset(stop_ids), self._context)
