@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -34,6 +34,7 @@ from stemma.hub.gguf_names import ARCHITECTURES, Architecture
 from stemma.hub.manners import Manners
 from stemma.models import Transformer, TransformerConfig
 from stemma.models.families import family_for
+from stemma.models.language_model import check_vocabulary
 from stemma.nn import (
     GatedMLPConfig,
     LinearScalingConfig,
@@ -106,11 +107,7 @@ def export_gguf(
     path = Path(path)
     if dtype not in _KINDS:
         raise ModelError(f"dtype = {dtype!r}", cure=f"There is {', '.join(_KINDS)}.")
-    if tokenizer.vocab_size > model.vocab_size:
-        raise ModelError(
-            f"the tokenizer has {tokenizer.vocab_size:,} ids, the model {model.vocab_size:,}",
-            cure="Export the model with the tokenizer that it was trained with.",
-        )
+    check_vocabulary(tokenizer.vocab_size, model.vocab_size)
     family = family_for(model.config)
     named = _NAMES.get(family.model_type, family.model_type)
     if named not in ARCHITECTURES:
@@ -121,21 +118,20 @@ def export_gguf(
     architecture = ARCHITECTURES[named]
     config_json, tensors = family.to_huggingface(model.config, model.state_dict())
     manners = manners or Manners()
-    with _beside(path, overwrite=overwrite) as partial:
-        writer = GGUFWriter(partial, named)
-        try:
-            if name:
-                writer.add_name(name)
-            if licence:
-                writer.add_license(licence)
-            writer.add_file_type(_FILE_TYPES[dtype])
-            writer.add_quantization_version(GGML_QUANT_VERSION)
-            _write_shape(writer, architecture, config_json, model.config)
-            write_vocabulary(writer, tokenizer, chat_template=manners.chat_template)
-            _complete_vocabulary(writer, model.vocab_size, manners)
-            _write_tensors(writer, architecture, tensors, model.config, dtype)
-        finally:
-            writer.close()
+    with (
+        _beside(path, overwrite=overwrite) as partial,
+        closing(GGUFWriter(partial, named)) as writer,
+    ):
+        if name:
+            writer.add_name(name)
+        if licence:
+            writer.add_license(licence)
+        writer.add_file_type(_FILE_TYPES[dtype])
+        writer.add_quantization_version(GGML_QUANT_VERSION)
+        _write_shape(writer, architecture, config_json, model.config)
+        write_vocabulary(writer, tokenizer, chat_template=manners.chat_template)
+        _complete_vocabulary(writer, model.vocab_size, manners)
+        _write_tensors(writer, architecture, tensors, model.config, dtype)
     return path
 
 

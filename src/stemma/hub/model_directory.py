@@ -25,6 +25,7 @@ from stemma.hub.weight_files import SINGLE, WeightFiles, read_json
 from stemma.models import EncoderDecoder, EncoderDecoderConfig, Transformer, TransformerConfig
 from stemma.models.config_facts import ModelConfig
 from stemma.models.families import family_for, family_named
+from stemma.models.language_model import check_vocabulary
 from stemma.models.own import FAMILY as OWN
 from stemma.tokenizers import ChatTemplate, Tokenizer
 
@@ -85,11 +86,7 @@ def save_model(
     """
     directory = Path(directory)
     family = family_for(model.config)
-    if tokenizer.vocab_size > model.vocab_size:
-        raise ModelError(
-            f"the tokenizer has {tokenizer.vocab_size:,} ids, the model {model.vocab_size:,}",
-            cure="Save the model with the tokenizer that it was trained with.",
-        )
+    check_vocabulary(tokenizer.vocab_size, model.vocab_size)
     config_json, tensors = family.to_huggingface(model.config, model.state_dict())
     # What an encoder-decoder's targets begin with, and pads its sources.
     starts = {name: config_json[name] for name in _STARTS if name in config_json}

@@ -13,13 +13,13 @@ from stemma.inference.generation import FinishReason, Generation, Report, Writer
 from stemma.inference.requests import Token, TokenSource
 from stemma.inference.sampling_config import SamplingConfig
 from stemma.inference.text import (
-    check_tokenizer,
     collect,
     end_ids,
     ids_of_prompt,
     stream,
     with_seed,
 )
+from stemma.models.language_model import check_vocabulary
 from stemma.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def generate_batch(
     Raises:
         ModelError: as in `stream`; and if there is not one sampling for each prompt.
     """
-    check_tokenizer(tokenizer, model)
+    check_vocabulary(tokenizer.vocab_size, model.vocab_size)
     stops = (stop,) if isinstance(stop, str) else tuple(stop)
     rules = _for_each(sampling, len(prompts))
     if source is None and not isinstance(model, RaggedModel):

@@ -11,6 +11,7 @@ from stemma.errors import ModelError
 from stemma.inference.decode import Overflow, generate_ids
 from stemma.inference.generation import Generation, Report, Writer
 from stemma.inference.sampling_config import SamplingConfig
+from stemma.models.language_model import check_vocabulary
 from stemma.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def stream(
         ModelError: see `generate_ids`; and if the tokenizer has more ids than the model.
         ConfigError: if a stop string is empty.
     """
-    check_tokenizer(tokenizer, model)
+    check_vocabulary(tokenizer.vocab_size, model.vocab_size)
     sampling = with_seed(sampling or SamplingConfig())
     ends = end_ids(tokenizer) if stop_ids is None else frozenset(stop_ids)
     report = Report(tokenizer, top_alternatives)
@@ -109,15 +110,6 @@ def with_seed(sampling: SamplingConfig) -> SamplingConfig:
 def end_ids(tokenizer: Tokenizer) -> frozenset[int]:
     """What ends a text by itself: the end-of-text token, if there is one."""
     return frozenset(() if tokenizer.end_of_text is None else (tokenizer.end_of_text,))
-
-
-def check_tokenizer(tokenizer: Tokenizer, model: LanguageModel) -> None:
-    """Refuse a tokenizer that has more ids than the model."""
-    if tokenizer.vocab_size > model.vocab_size:
-        raise ModelError(
-            f"the tokenizer has {tokenizer.vocab_size:,} ids, the model {model.vocab_size:,}",
-            cure="Use the tokenizer that the model was trained with.",
-        )
 
 
 def ids_of_prompt(tokenizer: Tokenizer, prompt: str | Sequence[int]) -> Sequence[int]:

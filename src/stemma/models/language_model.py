@@ -7,6 +7,8 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from stemma.errors import ModelError
+
 
 @runtime_checkable
 class LanguageModel(Protocol):
@@ -41,3 +43,16 @@ def token_log_probs(
         return model.token_log_probs(ids)
     log_probs = model.next_log_probs(ids[:, :-1])
     return log_probs.gather(-1, ids[:, 1:].unsqueeze(-1)).squeeze(-1)
+
+
+def check_vocabulary(n_ids: int, vocab_size: int) -> None:
+    """Refuse a tokenizer of ``n_ids`` ids for a model that has fewer.
+
+    Raises:
+        ModelError: that says both numbers.
+    """
+    if n_ids > vocab_size:
+        raise ModelError(
+            f"the tokenizer has {n_ids:,} ids, the model {vocab_size:,}",
+            cure="Use the tokenizer that the model was trained with.",
+        )
