@@ -66,7 +66,7 @@ class Rows:
                 torch.testing.assert_close(hidden[row, : len(new)], whole, rtol=0, atol=2e-5)
         assert cache.lengths == tuple(len(text) for text in self.texts)
 
-    def alone(self, row: int, new: list[int]) -> None:
+    def assert_alike_alone(self, row: int, new: list[int]) -> None:
         """Feed one row as a cache of its own."""
         cache = self.cache.row(row)
         assert cache.length == len(self.texts[row])
@@ -98,11 +98,11 @@ def test_each_row_is_what_it_would_be_alone(
 @torch.inference_mode()
 def test_a_row_is_a_cache_of_its_own(kind: str) -> None:
     rows = Rows(MODELS[kind], 3, paged=False)
-    rows.alone(1, [4, 5, 6, 7, 8])
-    rows.turn([[1], [2, 3], []])
-    rows.alone(2, [9, 8, 7])
-    rows.alone(1, [6])
-    rows.turn([[1, 2, 3], [4], [5]])
+    rows.assert_alike_alone(1, [4, 5, 6, 7, 8])
+    rows.assert_alike([[1], [2, 3], []])
+    rows.assert_alike_alone(2, [9, 8, 7])
+    rows.assert_alike_alone(1, [6])
+    rows.assert_alike([[1, 2, 3], [4], [5]])
 
 
 @torch.inference_mode()
