@@ -16,7 +16,9 @@ from stemma.models import Transformer, TransformerConfig
 from stemma.nn import AttentionConfig, GatedMLPConfig, RMSNormConfig, RotaryConfig
 from stemma.tokenizers import ByteLevelBPE, ByteTokenizer
 
-MOST = 1.3
+# What is promised is 1.3. Blocks that are copied before they are converted leave gaps in the heap
+# for good, in some runs: 1.33 instead of 1.04.
+MOST = 1.15
 TOKENIZER = ByteLevelBPE.train(["a cat"], 257, special_tokens=["<|endoftext|>"])
 MEASURE = """
 import gc, sys

@@ -24,8 +24,8 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 class WeightFiles(Mapping[str, Tensor]):
     """Name -> tensor, read from its file when it is asked for, and not kept.
 
-    A large tensor is read block by block, and the part of the file that was mapped into memory is
-    given back after each: both would count as memory of ours.
+    A large tensor is read block by block, each straight out of the part of the file that is mapped
+    into memory, which is given back with it: both that part and copies of it would count as ours.
 
     Args:
         directory: a model directory.
@@ -71,7 +71,7 @@ class WeightFiles(Mapping[str, Tensor]):
         def rows(start: int, end: int) -> Tensor:
             with _opened(path) as file:
                 found: Tensor = file.get_slice(name)[start:end]
-                return found.clone()
+                return found
 
         flat = (shape[0], math.prod(shape[1:]))
         return assembled(flat, dtype, self._device, rows).reshape(shape)
