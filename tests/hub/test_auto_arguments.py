@@ -221,6 +221,8 @@ def test_padding_on_the_left_and_a_cache(position: dict[str, str]) -> None:
     mask = torch.ones_like(ids)
     mask[0, :4] = 0
     past = ours(ids[:, :7], attention_mask=mask[:, :7], use_cache=True).past_key_values
+    with pytest.raises(ModelError, match="attention_mask of 8 positions, and there are 9"):
+        ours(ids[:, 7:], attention_mask=mask[:, :8], past_key_values=past)
     together = ours(ids[:, 7:], attention_mask=mask, past_key_values=past).logits
     for row, begin in ((0, 4), (1, 0)):
         alone = ours(ids[row : row + 1, begin:]).logits[0, -2:]

@@ -41,6 +41,19 @@ def text_of(attention_mask: Tensor | None) -> Tensor | None:
     return None if bool(attention_mask.all()) else attention_mask
 
 
+def check_length(text: Tensor | None, n: int) -> None:
+    """Insist on a mask of ``n`` positions.
+
+    Raises:
+        ModelError: if it is of others.
+    """
+    if text is not None and text.shape[1] != n:
+        raise ModelError(
+            f"an attention_mask of {text.shape[1]} positions, and there are {n}",
+            cure="Give one number per position, those in the cache included.",
+        )
+
+
 def check_positions(position_ids: Tensor | None, text: Tensor | None, n_past: int, n: int) -> None:
     """Insist on positions that count the text: who sees whom is decided by them too.
 

@@ -25,6 +25,7 @@ from transformers.modeling_outputs import BaseModelOutput, CausalLMOutputWithPas
 
 from stemma.errors import ModelError
 from stemma.hub.auto_arguments import (
+    check_length,
     check_positions,
     embedded,
     positions_kept,
@@ -128,6 +129,7 @@ class _StemmaPreTrained(PreTrainedModel):  # type: ignore[misc]
         assert given is not None
         text = text_of(attention_mask)
         n_past = 0 if past_key_values is None else int(past_key_values.get_seq_length())
+        check_length(text, n_past + given.shape[1])
         check_positions(position_ids, text, n_past, given.shape[1])
         if token_type_ids is not None and self.model.embed.segments is None:
             if bool(token_type_ids.any()):
