@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -181,3 +183,8 @@ def test_a_directory_of_anothers_without_checksums(saved: Path, ids: Tensor) -> 
     config["transformers_version"] = "4.30.0"
     (saved / "config.json").write_text(json.dumps(config))
     assert torch.equal(load(saved)[0](ids), expected)
+
+
+def test_opening_a_model_does_not_load_the_compiler_of_torch(saved: Path) -> None:
+    code = "import sys, stemma; stemma.load(sys.argv[1]); assert 'torch._dynamo' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code, str(saved)], check=True)

@@ -26,6 +26,7 @@ from stemma.models import EncoderDecoder, EncoderDecoderConfig, Transformer, Tra
 from stemma.models.config_facts import ModelConfig
 from stemma.models.families import family_for, family_named
 from stemma.models.language_model import check_vocabulary
+from stemma.models.memoryless import without_memory
 from stemma.models.own import FAMILY as OWN
 from stemma.tokenizers import ChatTemplate, Tokenizer
 
@@ -190,7 +191,7 @@ def filled(
     Raises:
         ModelError: if they are no floating-point numbers.
     """
-    with torch.device("meta"):
+    with without_memory():
         model = config.build()
     for name, tensor in parameters:
         if not tensor.is_floating_point():

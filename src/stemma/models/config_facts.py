@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from stemma.models.encoder_decoder_config import EncoderDecoderConfig
+from stemma.models.memoryless import without_memory
 from stemma.models.transformer_config import TransformerConfig
 from stemma.nn import AttentionConfig, MLPConfig, NoHeadConfig, PoolerConfig
 
@@ -74,7 +75,7 @@ def is_base(config: ModelConfig) -> bool:
 
 def shapes_of(config: ModelConfig) -> dict[str, torch.Size]:
     """Parameter name -> shape of the model that ``config`` describes, without its memory."""
-    with torch.device("meta"):
+    with without_memory():
         state = config.build().state_dict()
     return {name: tensor.shape for name, tensor in state.items() if name not in tied(config)}
 

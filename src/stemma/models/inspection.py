@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from stemma.models.memoryless import without_memory
 from stemma.models.transformer import Transformer
 from stemma.models.transformer_config import TransformerConfig
 
@@ -124,7 +125,7 @@ def inspect_config(config: TransformerConfig) -> Inspection:
     Args:
         config: of the model; also of one that no machine could hold.
     """
-    with torch.device("meta"):
+    with without_memory():
         model = Transformer(config)
     tables = {
         id(p)
