@@ -145,7 +145,7 @@ def test_warnings_and_long_waits_are_plain_lines(
         main(["tokenizer", "encode", "a"])
     assert capsys.readouterr().err.splitlines() == [
         "warning: something is odd",
-        "compiling what this needs of the kernels: up to 20 seconds, and not again",
+        "compiling machine code for this processor: about 20 seconds, once on this machine",
         "error: stop",
     ]
     assert warnings.showwarning is shown

@@ -124,7 +124,7 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 def _announce_compiling() -> None:
     from stemma.tokenizers import kernels
 
-    note = "compiling what this needs of the kernels: up to 20 seconds, and not again"
+    note = "compiling machine code for this processor: about 20 seconds, once on this machine"
     kernels.before_compiling[:] = [lambda: typer.echo(note, err=True)]
 
 

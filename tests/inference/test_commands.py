@@ -13,7 +13,7 @@ from torch import Tensor
 from typer.testing import CliRunner, Result
 
 from stemma import hub
-from stemma.errors import ConfigError, DataError
+from stemma.errors import ConfigError, DataError, ModelError
 from stemma.inference.commands import generate_command
 from stemma.tokenizers import ByteTokenizer
 
@@ -179,5 +179,42 @@ def test_a_draft_leaves_the_text_as_it_is(run: Run) -> None:
     for draft in ("lookup", "another"):
         result = run("abcab", "--greedy", "--max-new-tokens", "9", "--draft", draft)
         assert (result.exit_code, result.stdout) == (0, "abcabcdefghijk\n")
-    refused = run("abc", "--draft", "lookup", "--slide")
-    assert "a sliding window with speculation" in str(refused.exception)
+    assert run("abc", "--draft", "lookup", "--slide").exit_code == 2
+
+
+def test_options_are_checked_before_the_model_is_loaded(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def load(name: str, dtype: str) -> None:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr(hub, "load", load)
+    empty = tmp_path / "empty.txt"
+    empty.write_text("\n")
+    for arguments, error in {
+        ("a", "--logit-bias", "foo"): "'foo' is not TOKEN=NUMBER",
+        ("a", "--stop", ""): "a stop string is empty",
+        ("--batch", str(tmp_path / "none")): "cannot be read",
+        ("--batch", str(empty)): "holds no prompt",
+    }.items():
+        assert error in str(run(*arguments).exception)
+    refused = run("a", "--top-alternatives", "2")
+    assert refused.exit_code == 2
+    assert "only --json shows them" in refused.stderr
+
+
+def test_an_error_comes_before_the_prompt_is_shown(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Damaged(NextByte):
+        def next_log_probs(self, ids: Tensor) -> Tensor:
+            return super().next_log_probs(ids) * float("nan")
+
+    monkeypatch.setattr(hub, "load", lambda name, dtype: (Damaged(), BYTES))
+    result = run("abc")
+    assert isinstance(result.exception, ModelError)
+    assert result.stdout == ""
+
+
+def test_the_prompt_is_shown_where_nothing_follows(run: Run) -> None:
+    assert run("abc", "--greedy", "--stop", "d").stdout == "abc\n"

@@ -1,8 +1,11 @@
-"""How far a download has come: a line that changes on a terminal, now and then one elsewhere."""
+"""What a user waits for: how far a download has come, and what else takes long."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Timer
 from time import monotonic
 from typing import TextIO
 
@@ -54,3 +57,20 @@ def _amount(done: int, total: int | None) -> str:
 def _span(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+@contextmanager
+def saying(what: str, *, after: float = 2.0) -> Iterator[Callable[[], None]]:
+    """Name on standard error what a block does, if it takes long; the function given ends that.
+
+    Args:
+        what: is done.
+        after: so many seconds.
+    """
+    timer = Timer(after, lambda: sys.stderr.write(f"{what} ...\n"))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield timer.cancel
+    finally:
+        timer.cancel()

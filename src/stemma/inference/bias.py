@@ -17,21 +17,29 @@ def parse_bias(tokenizer: Tokenizer, items: Iterable[str]) -> dict[int, float]:
     Raises:
         ConfigError: if an item is not of this form, or the text is not one token.
     """
-    bias: dict[int, float] = {}
+    return {_id_of(tokenizer, token): value for token, value in split_bias(items)}
+
+
+def split_bias(items: Iterable[str]) -> list[tuple[str, float]]:
+    """``TOKEN=NUMBER`` -> the token's text or id, and the number; no tokenizer is needed.
+
+    Raises:
+        ConfigError: if an item is not of this form.
+    """
+    found = []
     for item in items:
-        token, equals, number = item.rpartition("=")
+        token, _, number = item.rpartition("=")
         try:
-            value = float(number)
+            found.append((token, float(number)))
         except ValueError:
-            equals = ""
-        if not equals or not token:
+            token = ""
+        if not token:
             raise ConfigError(
                 f"{item!r} is not TOKEN=NUMBER",
                 where="logit bias",
                 cure="Write for example ' the=-5', or 262=-5 for the token of id 262.",
             )
-        bias[_id_of(tokenizer, token)] = value
-    return bias
+    return found
 
 
 def _id_of(tokenizer: Tokenizer, token: str) -> int:

@@ -10,7 +10,7 @@ import typer
 from stemma.inference.options import DtypeOption, QuantiseOption
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
 
     from stemma.inference import Generation, SamplingConfig
     from stemma.models import LanguageModel
@@ -92,20 +92,15 @@ def generate_command(
     The prompt and its continuation go to standard output as they come; what is said about them
     goes to standard error.
     """
-    from stemma.inference import (
-        SamplingConfig,
-        collect,
-        generate_ids,
-        parse_bias,
-        sample_seeds,
-        stream,
-    )
+    from stemma.inference.bias import parse_bias, split_bias
+    from stemma.inference.sampling_config import SamplingConfig
+    from stemma.inference.stopping import StopStrings
 
-    if batch is not None and (prompt or slide or samples > 1 or draft):
-        others = "a prompt, --samples, --slide or --draft"
-        raise typer.BadParameter(f"not with {others}", param_hint="--batch")
-    if greedy and temperature:
-        raise typer.BadParameter("it is temperature 0: give one of the two", param_hint="--greedy")
+    alone = bool(prompt or slide or samples > 1 or draft)
+    _refuse(batch and alone, "--batch", "not with a prompt, --samples, --slide or --draft")
+    _refuse(greedy and temperature, "--greedy", "it is temperature 0: give one of the two")
+    _refuse(slide and draft, "--slide", "not with --draft, which checks ids over one window")
+    _refuse(top_alternatives and not as_json, "--top-alternatives", "only --json shows them")
     rules: dict[str, Any] = {
         "temperature": 0.0 if greedy else 1.0 if temperature is None else temperature,
         "top_k": top_k,
@@ -118,38 +113,22 @@ def generate_command(
         "seed": seed,
     }
     sampling = SamplingConfig.parse(rules, source="sampling")
-    text = _standard_input() if prompt == "-" else prompt
+    split_bias(logit_bias or ())
+    StopStrings(stop or ())
+    prompts = _prompts(prompt, batch)
+    decode: dict[str, Any] = {"decode": _drafted(draft)} if draft else {}
     loaded, tokenizer = load_as_asked(model, dtype, quantise)
     if logit_bias:
         sampling = sampling.replace(logit_bias=parse_bias(tokenizer, logit_bias))
+    wanted: dict[str, Any] = {"max_new_tokens": max_new_tokens, "stop": stop or ()}
+    wanted |= {"top_alternatives": top_alternatives, "sampling": sampling, "as_json": as_json}
     if batch is not None:
-        options: dict[str, Any] = {
-            "max_new_tokens": max_new_tokens,
-            "stop": stop or (),
-            "top_alternatives": top_alternatives,
-            "rows": rows,
-        }
-        _generate_batch((loaded, tokenizer), batch, sampling, as_json=as_json, **options)
-        return
-    decode = generate_ids if draft is None else _drafted(draft)
-    for number, sample_seed in enumerate(sample_seeds(sampling.seed, samples), start=1):
-        pieces = stream(
-            loaded,
-            tokenizer,
-            text,
-            max_new_tokens=max_new_tokens,
-            sampling=sampling.replace(seed=sample_seed),
-            stop=stop or (),
-            top_alternatives=top_alternatives,
-            overflow="slide" if slide else "error",
-            decode=decode,
+        _continue_all((loaded, tokenizer), prompts, rows=rows, **wanted)
+    else:
+        overflow = "slide" if slide else "error"
+        _continue_one(
+            (loaded, tokenizer), prompts[0], samples, overflow=overflow, **decode, **wanted
         )
-        if as_json:
-            typer.echo(_as_json(collect(pieces)))
-            continue
-        if samples > 1:
-            typer.echo(f"--- {number} of {samples}")
-        _show(text, pieces)
 
 
 def load_as_asked(
@@ -158,41 +137,84 @@ def load_as_asked(
     bits: Literal["int8", "int4"] | None,
 ) -> tuple[LanguageModel, Tokenizer]:
     """A model in the precision that the options of a command name."""
-    from stemma import hub
-    from stemma.inference.quantisation import quantise
+    from stemma.hub.progress import saying
 
-    model, tokenizer = hub.load(name, dtype=dtype or "fast")
-    return model if bits is None else quantise(model, bits), tokenizer
+    with saying(f"loading {name}"):
+        from stemma import hub
+
+        model, tokenizer = hub.load(name, dtype=dtype or "fast")
+    if bits is None:
+        return model, tokenizer
+    with saying(f"putting the weights into {bits}"):
+        from stemma.inference.quantisation import quantise
+
+        return quantise(model, bits), tokenizer
+
+
+def _refuse(wrong: object, option: str, why: str) -> None:
+    if wrong:
+        raise typer.BadParameter(why, param_hint=option)
+
+
+def _prompts(prompt: str, batch: Path | None) -> list[str]:
+    """What is to be continued, from where the options say."""
+    from stemma.inference.prompt_file import read_prompts
+
+    if batch is not None:
+        return read_prompts(batch)
+    return [_standard_input() if prompt == "-" else prompt]
 
 
 def _drafted(name: str) -> Callable[..., Generator[int, None, None]]:
     """Speculative decoding with a draft by its name."""
     from functools import partial
 
-    from stemma import hub
     from stemma.inference import Draft, ModelDraft, PromptLookup, speculate_ids
 
     draft: Draft = (
-        PromptLookup() if name == "lookup" else ModelDraft(hub.load(name, dtype="fast")[0])
+        PromptLookup() if name == "lookup" else ModelDraft(load_as_asked(name, None, None)[0])
     )
     return partial(speculate_ids, draft=draft)
 
 
-def _generate_batch(
+def _continue_one(
     model: tuple[LanguageModel, Tokenizer],
-    file: Path,
-    sampling: SamplingConfig,
+    prompt: str,
+    samples: int,
     *,
+    sampling: SamplingConfig,
     as_json: bool,
     **options: Any,
 ) -> None:
-    from stemma.inference import generate_batch, sample_seeds
-    from stemma.inference.prompt_file import read_prompts
+    """Show one or several continuations of a prompt."""
+    from stemma.inference import collect, sample_seeds, stream
 
-    prompts = read_prompts(file)
-    seeds = sample_seeds(sampling.seed, max(len(prompts), 1))
-    rules = [sampling.replace(seed=seed) for seed in seeds[: len(prompts)]]
-    generations = generate_batch(*model, prompts, sampling=rules, **options)
+    for number, seed in enumerate(sample_seeds(sampling.seed, samples), start=1):
+        pieces = stream(*model, prompt, sampling=sampling.replace(seed=seed), **options)
+        if as_json:
+            typer.echo(_as_json(collect(pieces)))
+            continue
+        if samples > 1:
+            typer.echo(f"--- {number} of {samples}")
+        _show(prompt, pieces)
+
+
+def _continue_all(
+    model: tuple[LanguageModel, Tokenizer],
+    prompts: Sequence[str],
+    *,
+    sampling: SamplingConfig,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Show a continuation of each prompt."""
+    from stemma.hub.progress import saying
+    from stemma.inference import generate_batch, sample_seeds
+
+    seeds = sample_seeds(sampling.seed, len(prompts))
+    rules = [sampling.replace(seed=seed) for seed in seeds]
+    with saying(f"continuing {len(prompts):,} prompts"):
+        generations = generate_batch(*model, prompts, sampling=rules, **options)
     for number, generation in enumerate(generations, start=1):
         if as_json:
             typer.echo(_as_json(generation))
@@ -218,14 +240,25 @@ def _standard_input() -> str:
 
 
 def _show(prompt: str, pieces: Generator[str, None, Generation]) -> None:
+    """The prompt, once there is something behind it: what goes wrong or is said comes before."""
     import sys
     import time
 
+    from stemma.hub.progress import saying
     from stemma.inference import collect
 
-    typer.secho(prompt, nl=False, bold=True)
+    heads = [prompt]
     started = time.perf_counter()
-    generation = collect(pieces, lambda piece: typer.echo(piece, nl=False))
+    with saying("reading the prompt") as begun:
+
+        def show(piece: str) -> None:
+            begun()
+            while heads:
+                typer.secho(heads.pop(), nl=False, bold=True)
+            typer.echo(piece, nl=False)
+
+        generation = collect(pieces, show)
+        show("")
     seconds = time.perf_counter() - started
     typer.echo()
     if generation.finish_reason == "context":

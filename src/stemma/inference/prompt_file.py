@@ -15,7 +15,7 @@ def read_prompts(path: str | Path) -> list[str]:
     other file each line is a prompt as it is. Lines of nothing but spaces are left out.
 
     Raises:
-        DataError: if the file cannot be read, or a line is none of this.
+        DataError: if the file cannot be read, holds no prompt, or a line is none of this.
     """
     path = Path(path)
     try:
@@ -23,6 +23,8 @@ def read_prompts(path: str | Path) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot be read: {error}", where=str(path)) from None
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if not lines:
+        raise DataError("holds no prompt", where=str(path), cure="Write one a line.")
     if path.suffix != ".jsonl":
         return [line.removesuffix("\r") for _, line in lines]
     return [_prompt(line, f"{path}, line {number}") for number, line in lines]
