@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -158,6 +159,14 @@ def test_bytes_without_a_token_may_be_left_out_as_tokenizers_does() -> None:
     ids, spans = ours.encode_with_offsets("xaxb éx a")
     assert ours.decode(ids) == "ab \ufffd a"
     assert spans.tolist() == [[1, 4], [4, 5], [6, 7], [8, 9], [9, 10]]
+
+
+def test_nothing_is_said_of_bytes_that_no_written_text_has() -> None:
+    spellings = [byte for byte in ALPHABET if byte not in {b"\x04", b"\x1d", b"\xf1"}]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tokenizer = ByteLevelBPE(spellings, [], drop_unknown=True)
+    assert tokenizer.decode(tokenizer.encode("a\x04b")) == "ab"
 
 
 def test_a_special_token_must_stand_at_its_id() -> None:

@@ -49,6 +49,8 @@ TEXTS_AT_ONCE = 1 << 18
 
 MOST_COMPILED = (1 << 21) - 1
 _NEVER_IN_UTF8 = frozenset([0xC0, 0xC1, *range(0xF5, 0x100)])
+# Control characters but for white space, and what begins the planes of Unicode that are empty.
+_NEVER_WRITTEN = ({*range(0x20), 0x7F} - {*b"\t\n\r"}) | {0xF1, 0xF2}
 
 
 class ByteLevelBPE(Tokenizer):
@@ -66,8 +68,8 @@ class ByteLevelBPE(Tokenizer):
         pattern: how text is cut into words: the name of a rule of `scan.patterns`, or patterns
             applied one within another.
         whole_words: a word that is a token as it stands is not merged at all.
-        drop_unknown: leave out bytes of a text that have no token, with a warning here, as
-            ``tokenizers`` does without one; else such a vocabulary is an error.
+        drop_unknown: leave out bytes of a text that have no token, as ``tokenizers`` does, with a
+            warning here if written text has them; else such a vocabulary is an error.
         normalizer: what is done to a text first.
         template: which special tokens surround a text.
 
@@ -329,7 +331,10 @@ def _ids_by_spelling(spellings: Sequence[bytes], added: set[int]) -> dict[bytes,
 
 
 def _check_bytes(ids: Mapping[bytes, int], drop_unknown: bool) -> bool:
-    """Whether every byte of UTF-8 has a token; what has none is an error, or a warning."""
+    """Whether every byte of UTF-8 has a token; what has none is an error, or a warning.
+
+    Without one, only those are left out that no written text has.
+    """
     missing = [n for n in range(256) if bytes([n]) not in ids and n not in _NEVER_IN_UTF8]
     if not missing:
         return True
@@ -339,5 +344,6 @@ def _check_bytes(ids: Mapping[bytes, int], drop_unknown: bool) -> bool:
         what = f"the vocabulary has no token for byte {first}"
     if not drop_unknown:
         raise TokenizerError(what, cure="A byte-level vocabulary holds all bytes of UTF-8.")
-    warnings.warn(f"{what}: they are left out of every text", stacklevel=3)
+    if not _NEVER_WRITTEN.issuperset(missing):
+        warnings.warn(f"{what}: they are left out of every text", stacklevel=3)
     return False

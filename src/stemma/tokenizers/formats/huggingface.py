@@ -99,12 +99,14 @@ def _read(fields: Fields) -> Tokenizer:
 
 def _read_around(fields: Fields) -> Around:
     fields.ignore("version")
-    for name in ("truncation", "padding"):
-        if not is_nothing(fields.value(name, None)):
-            warnings.warn(
-                f"the file asks for {name}: encode gives all ids of a text and no others",
-                stacklevel=2,
-            )
+    fields.ignore("padding")  # of batches, which models do for themselves
+    if not is_nothing(truncation := fields.value("truncation", None)):
+        most = truncation.get("max_length") if isinstance(truncation, dict) else None
+        warnings.warn(
+            f"other tools cut texts to {most or 'fewer'} tokens, as tokenizer.json asks for; here "
+            "they stay whole",
+            stacklevel=2,
+        )
     around = Around(
         read_added_tokens(fields.items("added_tokens", ())),
         _read_normalizer(fields.value("normalizer", None)),
