@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,14 @@ from stemma.cli import build_app
 from stemma.errors import ModelError
 from stemma.hub import Manners, ModelCard, export, export_gguf, load, read_manners, save_model
 from stemma.hub.manners import without_template
-from stemma.models import Transformer, TransformerConfig
-from stemma.nn import AttentionConfig, GatedMLPConfig, RMSNormConfig, RotaryConfig
+from stemma.models import Transformer, TransformerConfig, preset
+from stemma.nn import (
+    AttentionConfig,
+    GatedMLPConfig,
+    PoolerConfig,
+    RMSNormConfig,
+    RotaryConfig,
+)
 from stemma.tokenizers import ByteLevelBPE, ByteTokenizer, Tokenizer
 from stemma.tokenizers.chat.template import CHATML
 
@@ -149,13 +156,55 @@ def test_manners_of_a_directory(tmp_path: Path) -> None:
     assert end is not None
 
 
+def test_what_cannot_be_written_is_refused_before_anything_is_read(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stemma.hub.exporting.find_model", lambda source: pytest.fail("read"))
+    taken = tmp_path / "taken.gguf"
+    taken.touch()
+    for out, dtype, error in [
+        (saved, None, "--overwrite"),
+        (taken, None, "--overwrite"),
+        (tmp_path / "new", "q9", "'q9' in a directory"),
+        (tmp_path / "new.gguf", "q9", "There is f32, f16, bf16, q8_0, q4_0"),
+    ]:
+        with pytest.raises(ModelError) as caught:
+            export("smollm2", out, dtype=dtype)
+        assert error in str(caught.value)
+
+
+def test_a_card_says_what_kind_of_model_it_is_for(tmp_path: Path, bpe: Tokenizer) -> None:
+    bert = preset("bert-base").replace(
+        vocab_size=bpe.vocab_size, d_model=24, n_layers=1, attention=AttentionConfig(n_heads=2)
+    )
+    encoder, cards = bert.replace(head=PoolerConfig(), tie_embeddings=False), {}
+    for name, config in {"encoder": encoder, "masked": bert}.items():
+        out = save_model(Transformer(config), bpe, tmp_path / name)
+        cards[name] = (out / "README.md").read_text()
+    assert "pipeline_tag: feature-extraction" in cards["encoder"]
+    assert "import AutoModel, AutoTokenizer" in cards["encoder"]
+    assert "pipeline_tag: fill-mask" in cards["masked"]
+    assert "AutoModelForMaskedLM.from_pretrained" in cards["masked"]
+
+
+def test_the_card_of_a_model_that_chats_asks_through_the_template(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = export(source, tmp_path / "out")
+    said = (out / "README.md").read_text()
+    assert "from `chatty.gguf`, as float32. Where its numbers were rounded" in said
+    theirs = re.findall(r"```python\n(.*?)```", said, re.DOTALL)[0]
+    exec(theirs.replace('"PATH"', repr(str(out))).replace("tokens=50", "tokens=2"), {})
+    assert capsys.readouterr().out.startswith("<|im_start|>user\nWhat is")
+
+
 def test_the_command(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = CliRunner().invoke(build_app("export"), ["export", str(source), str(out)])
     assert done.exit_code == 0, done.output
     assert "model.safetensors" in done.stdout
     assert f"next: stemma push {out}" in done.stdout
-    arguments = ["export", str(source), str(tmp_path / "q.gguf"), "--to", "gguf", "--dtype", "q8_0"]
+    arguments = ["export", str(source), str(tmp_path / "q.gguf"), "--dtype", "q8_0"]
     done = CliRunner().invoke(build_app("export"), arguments)
     assert f"next: llama-cli -m {tmp_path / 'q.gguf'}" in done.stdout
     assert load(tmp_path / "q.gguf")[0].config == load(source)[0].config

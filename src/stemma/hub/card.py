@@ -11,12 +11,11 @@ _LOADING = """\
 With `transformers`NEEDS:
 
 ```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import CLASS, AutoTokenizer
 
-model = AutoModelForCausalLM.from_pretrained("PATH")
+model = CLASS.from_pretrained("PATH")
 tokenizer = AutoTokenizer.from_pretrained("PATH")
-ids = tokenizer("Once", return_tensors="pt")
-print(tokenizer.decode(model.generate(**ids, max_new_tokens=50, do_sample=True)[0]))
+USE
 ```
 
 With stemma:
@@ -27,9 +26,25 @@ import stemma
 model, tokenizer = stemma.load("PATH")
 ```
 
-`sha256sum -c SHA256SUMS`, run inside the directory, tells whether it is intact; `stemma.load`
-compares the same checksums.
+"PATH" is this directory, or the repository's name on the Hub. `sha256sum -c SHA256SUMS`, run
+inside the directory, tells whether it is intact; `stemma.load` compares the same checksums.
 """
+_STEMMA = "import stemma\n\nmodel, tokenizer = stemma.load"
+_ENCODED = 'ids = tokenizer("Once", return_tensors="pt")\n'
+_GENERATED = "print(tokenizer.decode(model.generate(**ids, max_new_tokens=50, do_sample=True)[0]))"
+_ASKED = """\
+messages = [{"role": "user", "content": "What is the capital of France?"}]
+ids = tokenizer.apply_chat_template(
+    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
+)
+"""
+_USES = {
+    "text-generation": ("AutoModelForCausalLM", _ENCODED + _GENERATED),
+    "text2text-generation": ("AutoModelForSeq2SeqLM", _ENCODED + _GENERATED),
+    "fill-mask": ("AutoModelForMaskedLM", f"{_ENCODED}print(model(**ids).logits.shape)"),
+    "feature-extraction": ("AutoModel", f"{_ENCODED}print(model(**ids).last_hidden_state.shape)"),
+}
+"""What the Hub calls a use of a model -> the class for it, and an example."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +58,9 @@ class ModelCard:
         results: what was measured -> the number with its unit.
         settings: what determined the training -> its value.
         licence: of the weights, as the Hugging Face Hub spells it (``apache-2.0``).
+        base: the repository of the model that this is a copy of.
+        pipeline: what the Hub calls its use (``text-generation``).
+        chats: whether it has a chat template.
         own_shape: whether `transformers` needs stemma to open it (`hub.auto_model`).
     """
 
@@ -52,12 +70,16 @@ class ModelCard:
     results: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     licence: str | None = None
+    base: str | None = None
+    pipeline: str = "text-generation"
+    chats: bool = False
     own_shape: bool = False
 
     def markdown(self) -> str:
         """The card as Markdown with the front matter that the Hugging Face Hub reads."""
-        licence = [f"license: {self.licence}"] if self.licence else []
-        front = ["---", *licence, "library_name: transformers", "pipeline_tag: text-generation"]
+        front = ["---", *([f"license: {self.licence}"] if self.licence else [])]
+        front += [f"base_model: {self.base}"] if self.base else []
+        front += ["library_name: transformers", f"pipeline_tag: {self.pipeline}"]
         sections = [
             "\n".join([*front, "tags: [stemma]", "---"]),
             f"# {self.name}",
@@ -70,12 +92,20 @@ class ModelCard:
         return "\n\n".join(section for section in sections if section) + "\n"
 
     def _loading(self) -> str:
+        class_, use = _USES[self.pipeline]
+        if self.chats:
+            use = _ASKED + _GENERATED
+        loading = _LOADING.replace("CLASS", class_).replace("USE", use)
+        if self.pipeline == "text2text-generation":
+            loading = loading.replace(
+                "model, tokenizer = stemma.load", "model = stemma.hub.load_model"
+            )
         if not self.own_shape:
-            return _LOADING.replace("NEEDS", " (no code of stemma's is needed)")
+            return loading.replace("NEEDS", " (no code of stemma's is needed)")
         needs = ", which learns this shape by an import (`pip install stemma`)"
         first = "from transformers import"
         learns = f"import stemma.hub.auto_model  # noqa: F401\n{first}"
-        return _LOADING.replace("NEEDS", needs).replace(first, learns)
+        return loading.replace("NEEDS", needs).replace(first, learns)
 
 
 def _table(title: str, what: str, rows: Mapping[str, str]) -> str:

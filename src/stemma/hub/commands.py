@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -47,8 +47,12 @@ def export_command(
     out: Annotated[Path, typer.Argument(help="The directory (hf) or file (gguf) to write.")],
     *,
     to: Annotated[
-        str, typer.Option(help="hf: a directory for `transformers`; gguf: a file for llama.cpp.")
-    ] = "hf",
+        Literal["hf", "gguf"] | None,
+        typer.Option(
+            help="hf: a directory for `transformers`; gguf: a file for llama.cpp. By default gguf "
+            "where the name of OUT ends in .gguf, else hf."
+        ),
+    ] = None,
     dtype: Annotated[
         str | None, typer.Option(help="f32, f16 or bf16; for gguf also q8_0 and q4_0.")
     ] = None,
@@ -59,14 +63,14 @@ def export_command(
     The tokenizer, the chat template and the model card go with it.
     """
     from stemma.hub.exporting import export
+    from stemma.hub.progress import saying
 
-    if to not in ("hf", "gguf"):
-        raise typer.BadParameter("hf or gguf", param_hint="--to")
-    path = export(model, out, to="gguf" if to == "gguf" else "hf", dtype=dtype, overwrite=overwrite)
+    with saying(f"writing {out}"):
+        path = export(model, out, to=to, dtype=dtype, overwrite=overwrite)
     files = [path] if path.is_file() else sorted(path.iterdir())
     for file in files:
         typer.echo(f"  {file.stat().st_size:>15,} bytes  {file}")
-    following = f"llama-cli -m {path}" if to == "gguf" else f"stemma push {path} OWNER/REPO"
+    following = f"llama-cli -m {path}" if path.is_file() else f"stemma push {path} OWNER/REPO"
     typer.echo(f"next: {following}")
 
 

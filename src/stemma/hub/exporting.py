@@ -10,10 +10,10 @@ from stemma.errors import ModelError
 from stemma.hub.card import ModelCard
 from stemma.hub.catalog import catalog
 from stemma.hub.fetching import licence_of
-from stemma.hub.gguf_export import GGUFType, export_gguf
+from stemma.hub.gguf_export import GGUFType, check_file, export_gguf
 from stemma.hub.manners import read_manners
-from stemma.hub.model_directory import README, save_model
-from stemma.hub.opening import find_model, load
+from stemma.hub.model_directory import README, check_place, save_model
+from stemma.hub.opening import GGUF, find_model, load
 
 Format = Literal["hf", "gguf"]
 _OF_HF = ("f32", "f16", "bf16")
@@ -23,7 +23,7 @@ def export(
     source: str | Path,
     out: str | Path,
     *,
-    to: Format,
+    to: Format | None = None,
     dtype: str | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -32,7 +32,8 @@ def export(
     Args:
         source: whatever `load` opens.
         out: the directory (``hf``) or the file (``gguf``) to write.
-        to: ``hf`` for a directory in Hugging Face's layout, ``gguf`` for a file of llama.cpp's.
+        to: ``hf`` for a directory in Hugging Face's layout, ``gguf`` for a file of llama.cpp's; by
+            default what the name of ``out`` says: ``gguf`` if it ends so.
         dtype: ``f32``, ``f16`` or ``bf16``, in GGUF files also ``q8_0`` and ``q4_0``; by default as
             it is in the source, but ``f16`` for a GGUF file of a float32 model.
         overwrite: replace what is there.
@@ -42,12 +43,10 @@ def export(
             the way, or it cannot be written.
         TokenizerError: if the format has no such tokenizer.
     """
+    out = Path(out).expanduser()
+    to = to or ("gguf" if out.suffix.lower() == GGUF else "hf")
+    _check(out, to, dtype, overwrite=overwrite)
     place = find_model(source)
-    if to == "hf" and dtype not in (None, *_OF_HF):
-        raise ModelError(
-            f"dtype = {dtype!r} in a directory of Hugging Face's layout",
-            cure=f"There is {', '.join(_OF_HF)}; blocks of 8 and 4 bits are for GGUF files.",
-        )
     model, tokenizer = load(place, dtype=dtype if dtype in _OF_HF else None)
     manners = read_manners(place, tokenizer)
     entry = catalog().get(str(source))
@@ -69,15 +68,31 @@ def export(
     return save_model(model, tokenizer, out, card=card, manners=manners, overwrite=overwrite)
 
 
-def _card(place: Path, source: str, licence: str | None, dtype: str) -> str:
+def _check(out: Path, to: Format, dtype: str | None, *, overwrite: bool) -> None:
+    """Refuse, before anything is read, what cannot be written."""
+    if to == "gguf":
+        check_file(out, dtype or "f16", overwrite=overwrite)
+        return
+    if dtype not in (None, *_OF_HF):
+        raise ModelError(
+            f"dtype = {dtype!r} in a directory of Hugging Face's layout",
+            cure=f"There is {', '.join(_OF_HF)}; blocks of 8 and 4 bits are for GGUF files.",
+        )
+    check_place(out, overwrite=overwrite)
+
+
+def _card(place: Path, source: str, licence: str | None, dtype: str) -> str | ModelCard:
     """The source's own card, if it has one, and where this copy comes from."""
     own = place / README
     entry = catalog().get(source)
+    name = source if entry or not Path(source).exists() else Path(source).name
+    note = f"Written by stemma {__version__} from `{name}`, as {dtype}"
+    note += f". The source is {entry.description}." if entry else "."
+    if place.suffix.lower() == GGUF:
+        note += " Where its numbers were rounded to few bits, they stay rounded."
     if place.is_dir() and own.is_file():
         text = own.read_text(encoding="utf-8", errors="replace")
-    else:
-        description = f"This is {entry.description}." if entry else ""
-        text = ModelCard(Path(source).stem, description, licence=licence).markdown()
-    name = source if entry or not Path(source).exists() else Path(source).name
-    note = f"Written by stemma {__version__} from `{name}`, as {dtype}."
-    return f"{text.rstrip()}\n\n## This copy\n\n{note}\n"
+        return f"{text.rstrip()}\n\n## This copy\n\n{note}\n"
+    base = (entry.stands_for or entry.repo) if entry else None
+    title = base.rpartition("/")[2] if base else Path(source).stem
+    return ModelCard(title, note, licence=licence, base=base)

@@ -105,8 +105,7 @@ def export_gguf(
         TokenizerError: if llama.cpp has no such tokenizer.
     """
     path = Path(path)
-    if dtype not in _KINDS:
-        raise ModelError(f"dtype = {dtype!r}", cure=f"There is {', '.join(_KINDS)}.")
+    check_file(path, dtype, overwrite=overwrite)
     check_vocabulary(tokenizer.vocab_size, model.vocab_size)
     family = family_for(model.config)
     named = _NAMES.get(family.model_type, family.model_type)
@@ -118,10 +117,7 @@ def export_gguf(
     architecture = ARCHITECTURES[named]
     config_json, tensors = family.to_huggingface(model.config, model.state_dict())
     manners = manners or Manners()
-    with (
-        _beside(path, overwrite=overwrite) as partial,
-        closing(GGUFWriter(partial, named)) as writer,
-    ):
+    with _beside(path) as partial, closing(GGUFWriter(partial, named)) as writer:
         if name:
             writer.add_name(name)
         if licence:
@@ -292,15 +288,23 @@ def _encoded(name: str, tensor: Tensor, kind: GGMLQuantizationType) -> NDArray[n
     return data
 
 
-@contextmanager
-def _beside(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """A file beside ``path``, which takes its place if the block succeeds."""
-    if path.exists() and not (overwrite and path.is_file()):
+def check_file(path: Path, dtype: str, *, overwrite: bool) -> None:
+    """Refuse a type that a file cannot have, and a place that may not be replaced."""
+    if dtype not in _KINDS:
+        raise ModelError(f"dtype = {dtype!r}", cure=f"There is {', '.join(_KINDS)}.")
+    if path.is_dir():
+        raise ModelError("is a directory", where=str(path), cure="Name a file in it.")
+    if path.exists() and not overwrite:
         raise ModelError(
             "is there already, and nothing is overwritten silently",
             where=str(path),
-            cure="Choose another name, or ask for it to be replaced (--overwrite).",
+            cure="Choose another name, or have it replaced: --overwrite, or overwrite=True.",
         )
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A file beside ``path``, which takes its place if the block succeeds."""
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ from stemma.hub.checksums import verify_checksums, write_checksums
 from stemma.hub.manners import Manners, without_template
 from stemma.hub.weight_files import SINGLE, WeightFiles, read_json
 from stemma.models import EncoderDecoder, EncoderDecoderConfig, Transformer, TransformerConfig
-from stemma.models.config_facts import ModelConfig
+from stemma.models.config_facts import ModelConfig, is_base
 from stemma.models.families import family_for, family_named
 from stemma.models.language_model import check_vocabulary
 from stemma.models.memoryless import without_memory
@@ -113,8 +113,11 @@ def save_model(
         (partial / SINGLE).chmod((partial / CONFIG).stat().st_mode)
         tokenizer.save(partial)
         _write_manners(partial, manners, tokenizer)
-        text = card if isinstance(card, str) else replace(card, own_shape=own_shape).markdown()
-        (partial / README).write_text(text, encoding="utf-8")
+        if isinstance(card, ModelCard):
+            chats = manners.chat_template is not None
+            use = {"pipeline": _pipeline(model.config), "chats": chats, "own_shape": own_shape}
+            card = replace(card, **use).markdown()  # type: ignore[arg-type]
+        (partial / README).write_text(card, encoding="utf-8")
         if own_shape:
             (partial / MODELING).write_text(_MODELING, encoding="utf-8")
         write_checksums(partial, (CONFIG, SINGLE, TOKENIZER))
@@ -204,6 +207,15 @@ def filled(
     return model.tie_weights().eval()
 
 
+def _pipeline(config: ModelConfig) -> str:
+    """What the Hub calls the use of such a model."""
+    if isinstance(config, EncoderDecoderConfig):
+        return "text2text-generation"
+    if is_base(config):
+        return "feature-extraction"
+    return "text-generation" if config.causal else "fill-mask"
+
+
 def is_model_directory(directory: Path) -> bool:
     """Whether a directory has what makes it a model: its configuration."""
     return (directory / CONFIG).is_file()
@@ -231,7 +243,7 @@ def _write_manners(directory: Path, manners: Manners, tokenizer: Tokenizer) -> N
 @contextmanager
 def _whole(directory: Path, *, overwrite: bool) -> Iterator[Path]:
     """An empty directory beside ``directory``, which takes its place if the block succeeds."""
-    _check_place(directory, overwrite=overwrite)
+    check_place(directory, overwrite=overwrite)
     partial = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         partial.mkdir(parents=True)
@@ -248,7 +260,8 @@ def _whole(directory: Path, *, overwrite: bool) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _check_place(directory: Path, *, overwrite: bool) -> None:
+def check_place(directory: Path, *, overwrite: bool) -> None:
+    """Refuse a directory that may not be replaced."""
     if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
         return
     if not is_model_directory(directory):
@@ -259,7 +272,7 @@ def _check_place(directory: Path, *, overwrite: bool) -> None:
         raise ModelError(
             "a model is there already, and nothing is overwritten silently",
             where=str(directory),
-            cure="Choose another directory, or pass overwrite=True to replace it.",
+            cure="Choose another directory, or have it replaced: --overwrite, or overwrite=True.",
         )
 
 
