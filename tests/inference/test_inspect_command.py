@@ -47,7 +47,8 @@ def test_a_model_directory_is_inspected_without_its_weights(directory: Path) -> 
 def test_an_architecture_by_its_name() -> None:
     shown = run("llama3-8b").stdout
     assert "8,030,261,248" in shown
-    assert "0-31 x 32" in shown
+    assert "0-31  Block" in shown
+    assert "32 x 218,112,000" in shown
     assert "a token    128 KiB" in shown
 
 
@@ -67,6 +68,24 @@ def test_a_model_of_llama2c(mirror: Any) -> None:
 def test_a_name_that_is_nothing() -> None:
     with pytest.raises(ModelError, match="no path and no model of the catalog"):
         run("no-such-model")
+
+
+def test_an_unknown_name_is_compared_with_architectures_too() -> None:
+    with pytest.raises(ModelError, match=r"Did you mean 'gpt2-large'|.*'gpt2-small'"):
+        run("gpt2-smal")
+    with pytest.raises(ModelError, match=r"Architectures without weights: .*gemma3-270m"):
+        run("t5-small")
+
+
+def test_which_file_of_a_folder_is_opened_is_said(mirror: Any) -> None:
+    path = mirror("weights/stories260K/stories260K.bin")
+    assert run(str(path.parent)).stderr == f"opening {path}\n"
+    assert run(str(path)).stderr == ""
+
+
+def test_of_parts_alike_the_number_of_one_is_shown() -> None:
+    block = [line for line in tree_lines(SMOLLM2.tree, 80) if "Block" in line]
+    assert block[0].endswith(" 30 x 3,540,096")
 
 
 SMOLLM2 = inspect_config(preset("smollm2-135m"))

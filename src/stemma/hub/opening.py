@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -223,16 +224,22 @@ def _no_model_file(path: Path) -> ModelError:
 
 
 def _by_name(name: str, files: tuple[str, ...]) -> Path:
-    models = [entry for entry, values in catalog().items() if values.kind == "model"]
-    if name in models:
+    if name in catalog() and catalog()[name].kind == "model":
         return _in_catalog(name)
     if named := repository(name):
         return of_the_hub(*named, files)
     if name in catalog():
         raise ModelError(f"{name!r} is {catalog()[name].description}: not a model")
-    raise ModelError(
+    raise unknown_model(name)
+
+
+def unknown_model(name: str, others: Iterable[str] = ()) -> ModelError:
+    """The error for a name that is nothing; what it offers are models, and other names."""
+    choices = [entry for entry, values in catalog().items() if values.kind == "model"]
+    near = suggestion(name, [*choices, *others])
+    return ModelError(
         f"no path and no model of the catalog is called {name!r}",
-        cure=f"{suggestion(name, models)} A repository of the Hugging Face Hub is owner/repo.",
+        cure=f"{near} A repository of the Hugging Face Hub is owner/repo.",
     )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from stemma.errors import ModelError
+from stemma.hub.catalog import catalog
 from stemma.hub.huggingface import repository
 from stemma.hub.model_directory import CONFIG
-from stemma.hub.opening import GGUF, find_model, of_the_hub
+from stemma.hub.opening import GGUF, find_model, of_the_hub, unknown_model
 from stemma.hub.weight_files import read_json
 from stemma.models import PRESETS, TransformerConfig, preset
 from stemma.models.families import FAMILIES, family_named
@@ -28,6 +29,11 @@ def read_config(path_or_name: str | Path) -> TransformerConfig:
     if not exists and name in PRESETS:
         return preset(name)
     named = None if exists else repository(name)
+    if not exists and not named and name not in catalog() and len(Path(name).parts) == 1:
+        error = unknown_model(name, PRESETS)
+        raise ModelError(
+            error.what, cure=f"{error.cure} Architectures without weights: {', '.join(PRESETS)}."
+        )
     place = of_the_hub(*named, (CONFIG,)) if named else find_model(path_or_name)
     if place.is_dir():
         config_json = read_json(place / CONFIG)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from stemma.inference.options import DtypeOption, QuantiseOption
+from stemma.inference.options import DtypeOption, QuantiseOption, note_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -142,6 +142,7 @@ def load_as_asked(
     with saying(f"loading {name}"):
         from stemma import hub
 
+        note_file(name)
         model, tokenizer = hub.load(name, dtype=dtype or "fast")
     if bits is None:
         return model, tokenizer

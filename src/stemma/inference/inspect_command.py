@@ -23,8 +23,10 @@ def inspect_command(
 
     from stemma import hub
     from stemma.inference.inspection_text import summary_lines, tree_lines
+    from stemma.inference.options import note_file
     from stemma.models import inspect_config
 
+    note_file(model)
     inspection = inspect_config(hub.read_config(model))
     if as_json:
         typer.echo(json.dumps(inspection.as_dict(), indent=2))

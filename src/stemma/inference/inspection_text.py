@@ -10,19 +10,22 @@ if TYPE_CHECKING:
 
 
 def tree_lines(part: Part, width: int, depth: int = 0) -> Iterator[str]:
-    """Part by part: name, kind and shapes, and at the right the number of parameters."""
-    times = f" x {part.count}" if part.count > 1 else ""
+    """Part by part: name, kind and shapes, and at the right the number of parameters.
+
+    Of several parts alike the numbers are those of one, as are those of what it consists of.
+    """
     shapes = ", ".join(
         f"{name} {'x'.join(map(str, shape)) or 'scalar'}" for name, shape in part.shapes.items()
     )
-    number = "tied" if part.tied else f"{part.n_parameters * part.count:,}"
-    indent = "  " * depth
-    head = f"{indent}{part.name}{times}"
+    number = "tied" if part.tied else f"{part.n_parameters:,}"
+    if part.count > 1:
+        number = f"{part.count} x {number}"
+    head = "  " * depth + part.name
     for detail in (f"  {part.kind}  {shapes}".rstrip(), f"  {shapes}".rstrip(), ""):
         if len(head) + len(detail) + len(number) + 2 <= width:
             head += detail
             break
-    yield f"{head}{number:>{max(width - len(head), len(number) + 1)}}"
+    yield f"{head} {f' {number}':.>{max(width - len(head) - 1, len(number) + 1)}}"
     for inner in part.parts:
         yield from tree_lines(inner, width, depth + 1)
 
@@ -47,7 +50,8 @@ def summary_lines(inspection: Inspection) -> Iterator[str]:
     yield "FLOPs of a token"
     yield f"  at the 1st {short(first)}"
     yield f"  at {f'{context:,}':<7} {short(last)}"
-    yield "  = 2 x matrices it meets + 2 x heads x (query + value) x positions seen, each layer"
+    yield "  = 2 x matrices it meets"
+    yield "  + 2 x heads x (query + value) x positions seen, in each layer"
     if inspection.kv_numbers:
         yield "KV cache, bf16"
         yield f"  a token    {in_bytes(inspection.cache_bytes(1))}"
