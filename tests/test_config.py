@@ -54,7 +54,7 @@ def test_a_config_is_frozen() -> None:
         ),
         (
             {"name": "a", "shape": {"kind": "box", "width": "wide"}},
-            ["shape.width = 'wide'", "valid integer"],
+            ["shape.width = 'wide': input should be a whole number"],
         ),
         (
             {"name": "a", "shape": {"kind": "circle", "radius": -1}},

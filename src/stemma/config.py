@@ -73,10 +73,16 @@ def _explain(error: ValidationError, root: type[BaseModel], source: str) -> Conf
                 lines.append(f"{dotted!r} is missing")
                 cures.append(f"Set {dotted}.")
             case _:
-                message = problem["msg"].removeprefix("Value error, ")
+                message = _in_plain_words(problem["msg"])
                 shown = "" if isinstance(value, Mapping) else f" = {value!r}"
                 lines.append(f"{dotted}{shown}: {message[:1].lower()}{message[1:]}")
     return ConfigError("; ".join(lines), where=source, cure=" ".join(cures) or None)
+
+
+def _in_plain_words(message: str) -> str:
+    """What pydantic says, without the words of its own kind."""
+    plain = message.removeprefix("Value error, ").partition(", unable to parse")[0]
+    return plain.replace("a valid integer", "a whole number").replace("a valid ", "a ")
 
 
 def _field_path(location: tuple[int | str, ...], root: type[BaseModel]) -> list[str]:

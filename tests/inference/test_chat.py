@@ -29,6 +29,7 @@ from stemma.inference import (
     save_chat,
 )
 from stemma.inference.chat_terminal import turns_of
+from stemma.models import Transformer, preset
 from stemma.tokenizers import ByteTokenizer, ChatTemplate
 
 BYTES = ByteTokenizer()
@@ -198,7 +199,7 @@ class Session:
 
 def test_a_conversation_by_lines() -> None:
     session = Session()
-    assert session.say("hi", "", "  ", "there", "/exit", "never") == ""
+    assert session.say("hi", "", "  ", "there", "/exit now", "never") == ""
     assert session.shown == "abcd\nabcd\n"
     assert len(session.chat.messages) == 4
 
@@ -206,11 +207,18 @@ def test_a_conversation_by_lines() -> None:
 def test_commands(tmp_path: Path) -> None:
     session = Session()
     assert "temperature 0.5" in session.say("/set temperature 0.5")
-    assert "top_k 3" in session.say("/set top_k 3")
+    assert "top_k 3" in session.say("/set top_k=3")
+    assert "top_p 0.5" in session.say("/set top_p = 0.5")
+    shown = session.say("/set").splitlines()
+    assert [line.split() for line in shown if line.startswith(("top_p", "min_p", "max"))] == [
+        ["top_p", "0.5"],
+        ["min_p", "none"],
+        ["max_new_tokens", "512"],
+    ]
     assert "top_k" not in session.say("/set top_k none")
     assert "max_new_tokens 7" in session.say("/set max_new_tokens 7")
     assert "Did you mean 'temperature'?" in session.say("/set temprature 1")
-    assert "temperature = 'hot'" in session.say("/set temperature hot")
+    assert "temperature = 'hot': input should be a number" in session.say("/set temperature hot")
     assert "a name and a value are needed" in session.say("/set temperature")
     session.say("/system Be kind.")
     assert session.chat.system == "Be kind."
@@ -233,8 +241,16 @@ def test_commands(tmp_path: Path) -> None:
     assert "5 messages" in other.say(f"/load {file}")
     assert other.chat.messages == session.chat.messages
     assert other.chat.sampling == session.chat.sampling
-    assert "(saved to" in other.say("/reset", f"/save {file}")
+    assert "(replaced" in other.say("/reset", f"/save {file}")
+    assert "/save! FILE" in Session().say(f"/save {file}")
+    assert "(replaced" in Session().say(f"/save! {file}")
     assert "a file is needed" in other.say("/save")
+
+
+def test_one_question_is_one() -> None:
+    session = Session()
+    session.say("hi")
+    assert "conversation: 1 question, " in session.say("/show")
 
 
 def test_ctrl_c_ends_the_answer_and_not_the_chat() -> None:
@@ -323,6 +339,27 @@ def test_the_sampling_that_authors_recommend(directory: Path) -> None:
     assert found.chat_template == TEMPLATE.source
     file.write_text(json.dumps({"temperature": 0.6}))
     assert read_manners(directory, BYTES).sampling() == {}
+
+
+def test_the_command_looks_before_it_loads(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "load", lambda *_, **__: pytest.fail("loaded"))
+    text = tmp_path / "chat.txt"
+    text.write_text("hi")
+
+    def refused(model: Path, *options: str) -> str:
+        result = CliRunner().invoke(build_app("chat"), ["chat", str(model), *options], input="")
+        return str(result.exception)
+
+    assert "chat.txt: is no conversation" in refused(directory, "--load", str(text))
+    assert "none.json: cannot be read: No such file" in refused(
+        directory, "--load", str(tmp_path / "none.json")
+    )
+    assert "a name and a value are needed" in refused(directory, "--set", "temperature")
+    bert = preset("bert-base").replace(vocab_size=BYTES.vocab_size, d_model=12, n_layers=1)
+    encoder = save_model(Transformer(bert), BYTES, tmp_path / "encoder")
+    assert "is an encoder" in refused(encoder)
 
 
 def test_the_command_reads_a_pipe(directory: Path) -> None:

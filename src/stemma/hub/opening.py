@@ -86,12 +86,7 @@ def load(
         )
     model = load_model(place, dtype=chosen, device=device)
     if not isinstance(model, Transformer):
-        raise ModelError(
-            "is an encoder-decoder, which writes a target for a source and continues no text",
-            where=str(place),
-            cure="Open it with stemma.hub.load_model and give it sources: "
-            "stemma.inference.translate_ids.",
-        )
+        raise _encoder_decoder(place)
     return model, read_tokenizer(place)
 
 
@@ -149,15 +144,41 @@ def can_generate(path: Path) -> bool:
         place = _at(path)
     except (ModelError, OSError):
         return False
-    if place.is_file():
-        return True
-    values = read_json(place / CONFIG)
     try:
-        config = family_named(values.get("model_type")).read_config(values)
+        refuse_encoder(place)
     except StemmaError:
         return False
-    causal = isinstance(config, TransformerConfig) and config.causal
-    return causal and (place / TOKENIZER).is_file()
+    return place.is_file() or (place / TOKENIZER).is_file()
+
+
+def refuse_encoder(place: Path) -> None:
+    """Refuse a model that continues no text, before its weights are read.
+
+    Raises:
+        ModelError: if it is one, or its config cannot be read.
+        ConfigError: if its config is not valid.
+    """
+    if place.is_file():
+        return
+    values = read_json(place / CONFIG)
+    config = family_named(values.get("model_type"), where=str(place / CONFIG)).read_config(values)
+    if not isinstance(config, TransformerConfig):
+        raise _encoder_decoder(place)
+    if not config.causal:
+        raise ModelError(
+            "is an encoder: it sees a whole text at once, and continues none",
+            where=str(place),
+            cure="In Python, stemma.inference.embed_texts makes vectors of texts with it.",
+        )
+
+
+def _encoder_decoder(place: Path) -> ModelError:
+    return ModelError(
+        "is an encoder-decoder, which writes a target for a source and continues no text",
+        where=str(place),
+        cure="Open it with stemma.hub.load_model and give it sources: "
+        "stemma.inference.translate_ids.",
+    )
 
 
 def _at(path: Path) -> Path:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from stemma.inference.options import DtypeOption, QuantiseOption
+from stemma.inference.options import DtypeOption, QuantiseOption, note_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from stemma.inference.chat import Chat
-    from stemma.models import LanguageModel
-    from stemma.tokenizers import Tokenizer
 
 
 def chat_command(
@@ -47,20 +45,15 @@ def chat_command(
     """
     import sys
 
-    from stemma.hub import find_model
-    from stemma.hub.catalog import ChatHabits, catalog
-    from stemma.inference.chat_terminal import ChatTerminal, set_sampling
-    from stemma.inference.commands import load_as_asked
+    from stemma.inference.chat_file import read_chat
+    from stemma.inference.chat_terminal import ChatTerminal, name_and_value, set_sampling
 
+    chosen = [name_and_value(setting) for setting in settings or ()]
+    if load is not None:
+        read_chat(load)
     interactive = sys.stdin.isatty()
-    habits = catalog()[model].chat if model in catalog() else ChatHabits()
-    chat = _open(
-        find_model(model),
-        sampling=habits.sampling,
-        load=lambda place: load_as_asked(place, dtype, quantise),
-        transcript=transcript,
-        max_new_tokens=max_new_tokens,
-    )
+    chat = _open(model, dtype, quantise, transcript=transcript)
+    chat.max_new_tokens = max_new_tokens
     terminal = ChatTerminal(
         chat,
         show=lambda piece: typer.echo(piece, nl=False),
@@ -69,13 +62,10 @@ def chat_command(
     )
     if load is not None:
         terminal.load(load)
-    if load is None:
-        chat.system = habits.system
     if system is not None:
         chat.system = system
-    for setting in settings or ():
-        name, _, value = setting.partition("=")
-        set_sampling(chat, name.strip(), value.strip())
+    for name, value in chosen:
+        set_sampling(chat, name, value)
     if interactive:
         typer.secho(f"{model}: {chat.format.name}. /help, /exit.", err=True, dim=True)
     terminal.run(_typed() if interactive else _piped())
@@ -84,29 +74,36 @@ def chat_command(
 
 
 def _open(
-    place: Path,
+    name: str,
+    dtype: Literal["float32", "bfloat16"] | None,
+    bits: Literal["int8", "int4"] | None,
     *,
-    sampling: dict[str, float],
-    load: Callable[[Path], tuple[LanguageModel, Tokenizer]],
     transcript: bool,
-    max_new_tokens: int,
 ) -> Chat:
-    from stemma.hub import read_manners
+    """A conversation that has not begun, in the manners of its model."""
+    from stemma.hub import find_model, read_manners
+    from stemma.hub.catalog import ChatHabits, catalog
     from stemma.inference.chat import CHAT_SAMPLING, Chat
     from stemma.inference.chat_format import ChatFormat, TemplateFormat, TranscriptFormat
+    from stemma.inference.commands import load_as_asked
     from stemma.inference.sampling_config import SamplingConfig
     from stemma.inference.text import end_ids
     from stemma.tokenizers import ChatTemplate
 
-    loaded, tokenizer = load(place)
+    habits = catalog()[name].chat if name in catalog() else ChatHabits()
+    note_file(name)
+    place = find_model(name)
+    loaded, tokenizer = load_as_asked(place, dtype, bits)
     manners = read_manners(place, tokenizer)
     ends = end_ids(tokenizer) | frozenset(manners.eos)
     format_: ChatFormat = TranscriptFormat(tokenizer, ends)
     if manners.chat_template is not None and not transcript:
         format_ = TemplateFormat(ChatTemplate.from_file(place), tokenizer, ends)
-    said = sampling or manners.sampling()
+    said = habits.sampling or manners.sampling()
     rules = SamplingConfig.parse(said, source=str(place)) if said else CHAT_SAMPLING
-    return Chat(loaded, tokenizer, format_, sampling=rules, max_new_tokens=max_new_tokens)
+    chat = Chat(loaded, tokenizer, format_, sampling=rules)
+    chat.system = habits.system
+    return chat
 
 
 def _typed() -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from stemma.errors import DataError
 from stemma.inference.chat import Chat
+from stemma.inference.chat_format import Message
 from stemma.inference.sampling_config import SamplingConfig
 
 _ROLES = ("system", "user", "assistant")
@@ -22,7 +23,9 @@ def save_chat(chat: Chat, path: str | Path, *, overwrite: bool = False) -> Path:
     path = Path(path).expanduser()
     if path.exists() and not overwrite:
         raise DataError(
-            "exists, and nothing is overwritten silently", where=str(path), cure="Choose another."
+            "exists, and nothing is overwritten silently",
+            where=str(path),
+            cure="Choose another, or replace it: /save! FILE, or overwrite=True.",
         )
     values = {
         "messages": [dict(message) for message in chat.messages],
@@ -41,6 +44,17 @@ def save_chat(chat: Chat, path: str | Path, *, overwrite: bool = False) -> Path:
 def load_chat(chat: Chat, path: str | Path) -> None:
     """Go on with a conversation that was saved; nothing changes if it cannot be read.
 
+    Errors are those of `read_chat`.
+    """
+    messages, sampling = read_chat(path)
+    chat.messages = messages
+    if sampling is not None:
+        chat.sampling = sampling
+
+
+def read_chat(path: str | Path) -> tuple[list[Message], SamplingConfig | None]:
+    """The messages of a conversation that was saved, and the sampling if it has one.
+
     Raises:
         DataError: if the file cannot be read, or is no conversation.
         ConfigError: if its sampling is not valid.
@@ -48,22 +62,23 @@ def load_chat(chat: Chat, path: str | Path) -> None:
     path = Path(path).expanduser()
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"cannot be read: {error}", where=str(path)) from None
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    except (ValueError, RecursionError):
+        values = None
     messages = values.get("messages") if isinstance(values, dict) else None
     if not isinstance(messages, list) or not all(map(_is_message, messages)):
         raise DataError(
             "is no conversation",
             where=str(path),
-            cure='It holds {"messages": [{"role": "user", "content": "..."}, ...]}; a system '
-            "message can only be the first.",
+            cure='/save writes one: {"messages": [{"role": "user", "content": "..."}, ...]}; a '
+            "system message can only be the first.",
         )
     if any(message["role"] == "system" for message in messages[1:]):
         raise DataError("a system message stands behind others", where=str(path))
     sampling = SamplingConfig.parse(values.get("sampling") or {}, source=str(path))
-    chat.messages = [{"role": m["role"], "content": m["content"]} for m in messages]
-    if values.get("sampling"):
-        chat.sampling = sampling
+    said = [{"role": m["role"], "content": m["content"]} for m in messages]
+    return [*said], sampling if values.get("sampling") else None
 
 
 def _is_message(value: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,15 +21,15 @@ FENCE = '"""'
 
 _HELP = {
     "/system TEXT": "what the model is told about its task; without TEXT nothing",
-    "/set NAME VALUE": "change the sampling: temperature, top_p, seed, ..., max_new_tokens",
+    "/set NAME VALUE": "change the sampling; /set shows all of it, none takes a rule away",
     "/show": "the sampling, the system message, and how full the context is",
     "/retry": "answer the last question again",
     "/undo": "take the last question and its answer back",
     "/reset": "forget the conversation",
-    "/save FILE": "write it to a file",
+    "/save FILE": "write it to a file; /save! replaces one that is there",
     "/load FILE": "go on with one from a file",
     "/help": "this",
-    "/exit": "leave; so does the end of the input (Ctrl-D)",
+    "/exit": "leave; so do /quit and the end of the input (Ctrl-D)",
 }
 
 
@@ -60,7 +61,7 @@ class ChatTerminal:
         """Take turns until the lines end or ``/exit``; an error ends a turn, not the chat."""
         for turn in turns_of(lines):
             try:
-                if turn.strip() in ("/exit", "/quit"):
+                if turn.split()[:1] in (["/exit"], ["/quit"]):
                     return
                 if turn.startswith("/"):
                     self._command(turn)
@@ -112,6 +113,7 @@ class ChatTerminal:
             "/undo": self._undo,
             "/reset": self._reset,
             "/save": self._save,
+            "/save!": self._replace,
             "/load": self._load,
             "/help": self._help,
         }
@@ -127,12 +129,13 @@ class ChatTerminal:
         self._note("(the model is told so from the next answer on)" if text else "(empty)")
 
     def _set(self, text: str) -> None:
-        name, _, value = text.partition(" ")
-        if not value.strip():
-            raise ConfigError(
-                "a name and a value are needed", where="/set", cure="As in: /set temperature 0.7"
-            )
-        set_sampling(self.chat, name, value.strip())
+        if not text:
+            chosen = {**self.chat.sampling.model_dump(), "max_new_tokens": self.chat.max_new_tokens}
+            for name, value in chosen.items():
+                self._note(f"{name:<20} {'none' if value is None else value}")
+            return
+        name, value = name_and_value(text)
+        set_sampling(self.chat, name, value)
         self._note(f"({self._sampling()})")
 
     def _show_all(self, _: str) -> None:
@@ -142,7 +145,8 @@ class ChatTerminal:
         self._note(f"sampling: {self._sampling()}")
         system = self.chat.system
         self._note(f"system: {'left to the template' if system is None else system or '(empty)'}")
-        self._note(f"conversation: {n_asked} questions, {self.chat.n_prompt():,}{room} tokens")
+        questions = "1 question" if n_asked == 1 else f"{n_asked} questions"
+        self._note(f"conversation: {questions}, {self.chat.n_prompt():,}{room} tokens")
         self._note(f"format: {self.chat.format.name}")
 
     def _sampling(self) -> str:
@@ -166,11 +170,15 @@ class ChatTerminal:
         self.chat.reset()
         self._note("(forgotten)")
 
-    def _save(self, text: str) -> None:
+    def _save(self, text: str, *, replace: bool = False) -> None:
         path = _named(text, "/save")
+        before = "replaced" if path.exists() else "saved to"
         own = path.resolve() in self._own_files
-        self._own_files.add(save_chat(self.chat, path, overwrite=own).resolve())
-        self._note(f"(saved to {path})")
+        self._own_files.add(save_chat(self.chat, path, overwrite=own or replace).resolve())
+        self._note(f"({before} {path})")
+
+    def _replace(self, text: str) -> None:
+        self._save(text, replace=True)
 
     def _load(self, text: str) -> None:
         self.load(_named(text, "/load"))
@@ -209,6 +217,22 @@ def turns_of(lines: Iterable[str]) -> Iterator[str]:
             yield line
     if block is not None:
         yield "\n".join(block).strip("\n")
+
+
+def name_and_value(text: str) -> tuple[str, str]:
+    """``NAME VALUE`` or ``NAME=VALUE``, cut in two.
+
+    Raises:
+        ConfigError: if one of them is missing.
+    """
+    name, *value = re.split(r"\s*=\s*|\s+", text.strip(), maxsplit=1)
+    if not name or not value or not value[0]:
+        raise ConfigError(
+            f"a name and a value are needed, not {text!r}",
+            where="sampling",
+            cure="Write for example: temperature 0.7, or temperature=0.7.",
+        )
+    return name, value[0]
 
 
 def set_sampling(chat: Chat, name: str, value: str) -> None:

@@ -136,14 +136,17 @@ def load_as_asked(
     dtype: Literal["float32", "bfloat16"] | None,
     bits: Literal["int8", "int4"] | None,
 ) -> tuple[LanguageModel, Tokenizer]:
-    """A model in the precision that the options of a command name."""
+    """A model that continues text, in the precision that the options of a command name."""
     from stemma.hub.progress import saying
 
     with saying(f"loading {name}"):
         from stemma import hub
+        from stemma.hub.opening import refuse_encoder
 
         note_file(name)
-        model, tokenizer = hub.load(name, dtype=dtype or "fast")
+        place = hub.find_model(name)
+        refuse_encoder(place)
+        model, tokenizer = hub.load(place, dtype=dtype or "fast")
     if bits is None:
         return model, tokenizer
     with saying(f"putting the weights into {bits}"):
