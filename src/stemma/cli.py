@@ -14,7 +14,7 @@ from typing import NamedTuple
 import typer
 
 from stemma import __version__
-from stemma.errors import StemmaError
+from stemma.errors import StemmaError, reason
 
 
 class Command(NamedTuple):
@@ -145,7 +145,8 @@ def main(arguments: list[str] | None = None) -> None:
             app(arguments)
     except (StemmaError, OSError) as error:
         typer.secho("error: ", fg=typer.colors.RED, bold=True, err=True, nl=False)
-        typer.echo(str(error), err=True)
+        named = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+        typer.echo(f"{named}{reason(error)}", err=True)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         typer.echo("Interrupted. What was finished is kept.", err=True)

@@ -18,7 +18,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
-from stemma.errors import ConfigError
+from stemma.errors import ConfigError, reason
 
 _MOST_PATHS = 2000
 
@@ -162,7 +162,7 @@ def read_toml(path: Path) -> dict[str, Any]:
             "no such recipe", where=str(path), cure="`stemma recipes` lists the shipped ones."
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot be read: {error}", where=str(path)) from None
+        raise ConfigError(f"cannot be read: {reason(error)}", where=str(path)) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"not valid TOML: {error}", where=str(path)) from None
 

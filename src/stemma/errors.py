@@ -23,6 +23,16 @@ class StemmaError(Exception):
         return f"{located}\n{self.cure}" if self.cure else located
 
 
+def reason(error: Exception) -> str:
+    """What went wrong, in words: without the system's number, and the path that is named anyway."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8: byte {error.object[error.start]:#04x} at offset {error.start}"
+    inner = getattr(error, "reason", None)  # why urllib cannot open an address
+    if isinstance(inner, Exception):
+        return reason(inner)
+    return str(getattr(error, "strerror", None) or error)
+
+
 class ConfigError(StemmaError):
     """A recipe, an override or a part's configuration is not valid."""
 

@@ -134,11 +134,14 @@ def test_the_command(mirror: Callable[[str], Path], monkeypatch: pytest.MonkeyPa
     assert "next" not in run("char-rnn-shakespeare")
 
 
-def test_the_list() -> None:
+def test_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     for said in (run("--list"), run()):
-        rows = {line.split()[0]: line for line in said.splitlines()}
+        _, *lines = said.splitlines()
+        rows = {line.split()[0]: line for line in lines if not line.startswith(" ")}
         assert rows.keys() == catalog().keys()
-        assert "Apache-2.0" in rows["smollm2"]
+        assert "SmolLM2-135M-Instruct" in rows["smollm2"]
+        assert "Apache-2.0" in said
 
 
 @pytest.mark.slow
@@ -170,3 +173,19 @@ def test_the_golden_numbers_can_be_read(mirror: Callable[[str], Path]) -> None:
     text = gzip.decompress((mirror("weights/gpt2-124m-golden") / "ex0.js.gz").read_bytes()).decode()
     assert numbers(text, "tokenIds") == [6601, 32704, 795, 30132, 2985, 284]
     assert len(numbers(text, "logits")) == 50_257
+
+
+def test_what_is_neither_an_address_nor_a_path(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is no address that can be fetched"):
+        pull("ftp://example.org/a")
+    with pytest.raises(DataError, match="there is no such file or directory"):
+        pull(str(tmp_path / "none"))
+
+
+def test_the_list_says_what_cannot_be_opened_and_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = CliRunner().invoke(build_app("pull"), ["pull", "--list"]).stdout.splitlines()
+    assert lines[0].split() == ["name", "kind", "here", "what", "it", "is", "(licence)"]
+    assert max(map(len, lines)) <= 80
+    said = " ".join(" ".join(lines).split())
+    assert "input (MIT); files alone, which load does not read" in said

@@ -162,7 +162,7 @@ def test_another_format_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(
         import_module("stemma.hub.opening"), "resolve", lambda name, progress: tmp_path
     )
-    with pytest.raises(ModelError, match=r"LSTM.*, which cannot be opened yet"):
+    with pytest.raises(ModelError, match=r"LSTM.*, which load does not read"):
         load("char-rnn-shakespeare")
 
 
@@ -188,3 +188,32 @@ def test_a_directory_of_anothers_without_checksums(saved: Path, ids: Tensor) -> 
 def test_opening_a_model_does_not_load_the_compiler_of_torch(saved: Path) -> None:
     code = "import sys, stemma; stemma.load(sys.argv[1]); assert 'torch._dynamo' not in sys.modules"
     subprocess.run([sys.executable, "-c", code, str(saved)], check=True)
+
+
+def test_what_is_wrong_is_named_before_what_is_missing(saved: Path, tmp_path: Path) -> None:
+    (saved / "tokenizer.json").unlink()
+    (saved / "model.safetensors").rename(saved / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="is a pickle"):
+        load(saved)
+    (saved / "config.json").write_text('{"model_type": "mamba"}')
+    with pytest.raises(ModelError, match="'mamba' is not known here"):
+        load(saved)
+    unnamed = tmp_path / "weights"
+    unnamed.write_bytes(b"GGUF" + bytes(60))
+    with pytest.raises(ModelError, match=r"is a GGUF file under another name\nRename it"):
+        load(unnamed)
+    for missing in (tmp_path / "none.gguf", Path("none.gguf")):
+        with pytest.raises(ModelError, match="there is no such file or directory"):
+            load(missing)
+    with pytest.raises(ModelError, match=r"none: there is no such directory"):
+        load(tmp_path / "none" / "model")
+
+
+def test_only_models_that_open_are_offered() -> None:
+    assert not catalog()["gpt-nano-sort"].opens
+    assert {"smollm2", "gpt2", "minilm", "stories15M"} <= {
+        n for n, e in catalog().items() if e.opens
+    }
+    with pytest.raises(ModelError) as caught:
+        load("xyz")
+    assert "char-rnn" not in str(caught.value)

@@ -165,6 +165,12 @@ def test_without_a_token_that_may_write(
         push(saved, "owner/repo")
 
 
+def test_without_any_token(hub: FakeHub, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    with pytest.raises(ModelError, match=r"owner/repo: asks who you are\nRun `hf auth login`"):
+        push(saved, "owner/repo")
+
+
 def test_without_a_network(hub: FakeHub, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(ModelError, match="cannot be reached"):

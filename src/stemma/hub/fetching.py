@@ -13,7 +13,7 @@ from stemma.errors import DataError, TokenizerError
 from stemma.hub.catalog import cache_directory, catalog, resolve, roots, suggestion
 from stemma.hub.download import Progress, being_written, download, file_sha256, is_offline
 from stemma.hub.huggingface import MODEL_FILES, repository
-from stemma.hub.opening import GGUF, of_the_hub
+from stemma.hub.opening import GGUF, is_meant_as_path, of_the_hub
 
 _URL = re.compile(r"https?://", re.IGNORECASE)
 _LICENCE = re.compile(r"^license:\s*[\"']?([\w.+-]+)", re.MULTILINE)
@@ -69,6 +69,12 @@ def pull(
         path = _from_address(name, sha256, progress)
     elif (entry := catalog().get(name) or catalog().get(name.partition("/")[0])) is not None:
         path, kind, licence = resolve(name, progress=progress), entry.kind, entry.licence
+    elif "://" in name:
+        raise DataError(
+            "is no address that can be fetched", where=name, cure="https:// and http:// can be."
+        )
+    elif is_meant_as_path(path):
+        raise DataError("there is no such file or directory", where=str(path))
     elif named := repository(name):
         path = of_the_hub(*named, MODEL_FILES)
     else:

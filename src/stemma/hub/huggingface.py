@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stemma.errors import ModelError
+from stemma.errors import ModelError, reason
 from stemma.hub.download import is_offline
 
 _REPOSITORY = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
@@ -79,8 +79,8 @@ def snapshot(repo: str, revision: str | None, files: Sequence[str]) -> Path:
     except HFValidationError as error:
         what, cure = f"is not the name of a repository: {error}", "Write owner/repo[@revision]."
     except LocalEntryNotFoundError:
-        reason = "the network is switched off" if offline else "the Hub cannot be reached"
-        what = f"is not in the local cache, and {reason}"
+        away = "the network is switched off" if offline else "the Hub cannot be reached"
+        what = f"is not in the local cache, and {away}"
         cure = (
             "Unset STEMMA_OFFLINE and HF_HUB_OFFLINE, or give the path of a directory."
             if offline
@@ -88,7 +88,8 @@ def snapshot(repo: str, revision: str | None, files: Sequence[str]) -> Path:
         )
         raise UnreachableError(what, where=where, cure=cure) from None
     except transport_errors() as error:  # HfHubHTTPError is one of them
-        what, cure = f"cannot be downloaded: {error}", "Try again: what is there already is kept."
+        what = f"cannot be downloaded: {reason(error)}"
+        cure = "Try again: what is there already is kept."
     else:
         return Path(path)
     raise ModelError(what, where=where, cure=cure)

@@ -20,7 +20,7 @@ from stemma.hub.huggingface import (
 )
 from stemma.hub.model_directory import CONFIG, TOKENIZER, is_model_directory, load_model
 from stemma.hub.progress import ProgressLine
-from stemma.hub.weight_files import PICKLES, read_json, refuse_pickle
+from stemma.hub.weight_files import PICKLES, read_json, refuse_pickle, weight_paths
 from stemma.models import Transformer, TransformerConfig
 from stemma.models.families import family_named
 from stemma.nn.hardware import multiplies_bfloat16
@@ -78,6 +78,8 @@ def load(
 
         return load_llama2c(place, dtype=chosen, device=device), tokenizer_beside(place)
     if not (place / TOKENIZER).is_file():
+        family_named(read_json(place / CONFIG).get("model_type"), where=str(place / CONFIG))
+        weight_paths(place)  # a pickle is the greater trouble
         raise ModelError(
             f"holds no {TOKENIZER}",
             where=str(place),
@@ -128,14 +130,26 @@ def find_model(path_or_name: str | Path) -> Path:
     path = Path(path_or_name).expanduser()
     if path.exists():
         return _at(path)
-    if len(path.parts) > 1 and path.parent.is_dir():
-        beside = sorted(place.name for place in path.parent.iterdir() if place.is_dir())
-        raise ModelError(
-            "there is no such directory",
-            where=str(path),
-            cure=f"In {path.parent} there is: {', '.join(beside[:20]) or 'none'}.",
-        )
+    if is_meant_as_path(path):
+        raise _nothing_there(path)
     return _at(_by_name(str(path_or_name), MODEL_FILES))
+
+
+def is_meant_as_path(path: Path) -> bool:
+    """Whether what does not exist was meant as a file or a directory, not as a name."""
+    several = len(path.parts) > 1
+    return (several and path.parent.is_dir()) or path.is_absolute() or path.suffix == GGUF
+
+
+def _nothing_there(path: Path) -> ModelError:
+    if not path.parent.is_dir():
+        return ModelError("there is no such directory", where=str(path.parent))
+    beside = sorted(p.name for p in path.parent.iterdir() if p.is_dir() or p.suffix == GGUF)
+    return ModelError(
+        "there is no such file or directory",
+        where=str(path),
+        cure=f"In {path.parent} there is: {', '.join(beside[:20]) or 'no model'}.",
+    )
 
 
 def can_generate(path: Path) -> bool:
@@ -236,6 +250,11 @@ def _is_llama2c(path: Path) -> bool:
 def _no_model_file(path: Path) -> ModelError:
     if path.suffix in PICKLES:
         return refuse_pickle(path)
+    with path.open("rb") as file:
+        if file.read(4) == b"GGUF":
+            return ModelError(
+                "is a GGUF file under another name", where=str(path), cure="Rename it to *.gguf."
+            )
     return ModelError(
         "is a file, and a model is a directory",
         where=str(path),
@@ -256,7 +275,7 @@ def _by_name(name: str, files: tuple[str, ...]) -> Path:
 
 def unknown_model(name: str, others: Iterable[str] = ()) -> ModelError:
     """The error for a name that is nothing; what it offers are models, and other names."""
-    choices = [entry for entry, values in catalog().items() if values.kind == "model"]
+    choices = [entry for entry, values in catalog().items() if values.opens]
     near = suggestion(name, [*choices, *others])
     return ModelError(
         f"no path and no model of the catalog is called {name!r}",
@@ -282,7 +301,8 @@ def _in_catalog(name: str) -> Path:
     if place.is_file() or is_model_directory(place) or _only_file(place):
         return place
     raise ModelError(
-        f"{name!r} is {catalog()[name].description}, which cannot be opened yet",
+        f"{name!r} is {catalog()[name].description}: its files have a layout of their own, which "
+        "load does not read",
         where=str(place),
-        cure="A directory in Hugging Face's layout can be, a GGUF file, and llama2.c's .bin.",
+        cure="`stemma pull --list` says which models it opens.",
     )

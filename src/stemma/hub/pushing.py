@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from stemma.errors import ModelError
+from stemma.errors import ModelError, reason
 from stemma.hub.checksums import verify_all
 from stemma.hub.download import is_offline
 from stemma.hub.huggingface import repository, transport_errors
@@ -69,10 +69,12 @@ def _check(directory: Path) -> None:
 
 
 def _upload(directory: Path, repo: str, *, private: bool) -> str:
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, get_token
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
     try:
+        if get_token() is None:
+            raise LocalTokenNotFoundError
         api = HfApi()
         url = api.create_repo(repo, private=private, exist_ok=True)
         api.upload_folder(
@@ -88,7 +90,8 @@ def _upload(directory: Path, repo: str, *, private: bool) -> str:
         else:
             what, cure = f"cannot be written: {error}", "Try again: nothing is there by halves."
     except transport_errors() as error:
-        what, cure = f"the Hub cannot be reached: {error}", "Check the connection, and try again."
+        what = f"the Hub cannot be reached: {reason(error)}"
+        cure = "Check the connection, and try again."
     else:
         return str(url)
     raise ModelError(what, where=repo, cure=cure)

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from stemma.errors import ModelError
+from stemma.errors import ModelError, reason
 from stemma.hub.assembly import BLOCK, assembled
 
 SINGLE = "model.safetensors"
@@ -45,7 +45,7 @@ class WeightFiles(Mapping[str, Tensor]):
     ) -> None:
         self._device = torch.device(device)
         self._dtype = dtype
-        files, announced = _files(directory)
+        files, announced = weight_paths(directory)
         self._place: dict[str, Path] = {}
         for path in files:
             with _opened(path) as file:
@@ -102,7 +102,12 @@ def refuse_pickle(path: Path) -> ModelError:
     )
 
 
-def _files(directory: Path) -> tuple[list[Path], set[str] | None]:
+def weight_paths(directory: Path) -> tuple[list[Path], set[str] | None]:
+    """The files that hold the tensors of a directory, and the names that its index announces.
+
+    Raises:
+        ModelError: if there are none, or pickles instead.
+    """
     if (directory / SINGLE).is_file():
         return [directory / SINGLE], None
     if (directory / INDEX).is_file():
@@ -156,7 +161,7 @@ def read_json(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
-            f"cannot be read as JSON: {error}", where=str(path), cure=_GET_AGAIN
+            f"cannot be read as JSON: {reason(error)}", where=str(path), cure=_GET_AGAIN
         ) from None
     if not isinstance(values, dict):
         raise ModelError("is not a JSON object", where=str(path), cure=_GET_AGAIN)

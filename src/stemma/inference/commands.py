@@ -231,13 +231,13 @@ def _continue_all(
 def _standard_input() -> str:
     import sys
 
-    from stemma.errors import DataError
+    from stemma.errors import DataError, reason
 
     try:
         return sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"not UTF-8: byte {error.object[error.start]:#04x} at offset {error.start}",
+            reason(error),
             where="standard input",
             cure="Convert it, for example with iconv.",
         ) from None

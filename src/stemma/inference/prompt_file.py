@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from stemma.errors import DataError
+from stemma.errors import DataError, reason
 
 
 def read_prompts(path: str | Path) -> list[str]:
@@ -21,7 +21,7 @@ def read_prompts(path: str | Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot be read: {error}", where=str(path)) from None
+        raise DataError(f"cannot be read: {reason(error)}", where=str(path)) from None
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines:
         raise DataError("holds no prompt", where=str(path), cure="Write one a line.")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stemma.errors import TokenizerError
+from stemma.errors import TokenizerError, reason
 
 TOKENIZER = "tokenizer.json"
 CONFIG = "tokenizer_config.json"
@@ -91,7 +91,7 @@ def read_document(path: Path) -> dict[str, Any]:
         checksum = path.with_name(CHECKSUM)
         expected = checksum.read_text("ascii").split() if checksum.exists() else None
     except (OSError, UnicodeDecodeError) as error:
-        raise TokenizerError(f"cannot be read: {error}", where=str(path)) from None
+        raise TokenizerError(f"cannot be read: {reason(error)}", where=str(path)) from None
     if path.name == TOKENIZER and expected is not None:
         found = hashlib.sha256(data).hexdigest()
         if expected != [found, TOKENIZER]:

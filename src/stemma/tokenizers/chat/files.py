@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stemma.errors import TokenizerError
+from stemma.errors import TokenizerError, reason
 from stemma.tokenizers.files import read_bytes
 
 TEMPLATE_FILE = "chat_template.jinja"
@@ -43,7 +43,7 @@ def find_template(path: Path, name: str = "default") -> Found:
         with path.open("rb") as file:
             is_gguf = file.read(4) == b"GGUF"
     except OSError as error:
-        raise TokenizerError(f"cannot be read: {error}", where=str(path)) from None
+        raise TokenizerError(f"cannot be read: {reason(error)}", where=str(path)) from None
     if path.suffix == ".json":
         return _in_config(_read_json(path), path, name)
     return _in_gguf(path) if is_gguf else Found(_read_text(path), {})

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from stemma.errors import TokenizerError
+from stemma.errors import TokenizerError, reason
 from stemma.tokenizers.substrings import PADDING, Substrings
 
 MAGIC = b"GGUF"
@@ -35,6 +35,7 @@ _NUMBERS = {
 _MOST_TENSORS = 1 << 20
 _MOST_DIMENSIONS = 4
 _ALIGNMENT = "general.alignment"
+_AGAIN = "Copy or download it again."
 
 T = TypeVar("T")
 
@@ -85,12 +86,14 @@ def read_head(
 
 def _read(path: Path, read: Callable[[_Reader], T]) -> T:
     try:
+        if path.stat().st_size == 0:
+            raise TokenizerError("is empty")
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return read(_Reader(data))
-    except (OSError, ValueError) as error:  # an empty file cannot be mapped
-        raise TokenizerError(f"cannot be read: {error}", where=str(path)) from None
+    except (OSError, ValueError) as error:
+        raise TokenizerError(f"cannot be read: {reason(error)}", where=str(path)) from None
     except TokenizerError as error:
-        raise TokenizerError(error.what, where=str(path), cure=error.cure) from None
+        raise TokenizerError(error.what, where=str(path), cure=error.cure or _AGAIN) from None
 
 
 class _Reader:
@@ -128,7 +131,11 @@ class _Reader:
 
     def entries(self, wanted: Callable[[str], bool]) -> dict[str, Any]:
         if self._take(4) != MAGIC:
-            raise TokenizerError("is not a GGUF file")
+            raise TokenizerError(
+                "is not a GGUF file",
+                cure="One begins with the letters GGUF; this may be a web page, or a pointer of "
+                "Git LFS. Get the file itself.",
+            )
         version, self._n_tensors, n_entries = self._numbers("<IQQ")
         if version not in _VERSIONS:
             raise TokenizerError(
