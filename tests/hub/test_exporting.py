@@ -187,6 +187,12 @@ def test_a_card_says_what_kind_of_model_it_is_for(tmp_path: Path, bpe: Tokenizer
     assert "AutoModelForMaskedLM.from_pretrained" in cards["masked"]
 
 
+def test_the_card_of_a_model_that_translates_opens_it_by_load_model() -> None:
+    card = ModelCard("T5", pipeline="text2text-generation").markdown()
+    assert "AutoModelForSeq2SeqLM.from_pretrained" in card
+    assert 'from stemma import hub\n\nmodel = hub.load_model("PATH")' in card
+
+
 def test_the_card_of_a_model_that_chats_asks_through_the_template(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -202,6 +202,12 @@ def test_what_is_wrong_is_named_before_what_is_missing(saved: Path, tmp_path: Pa
     unnamed.write_bytes(b"GGUF" + bytes(60))
     with pytest.raises(ModelError, match=r"is a GGUF file under another name\nRename it"):
         load(unnamed)
+    several = tmp_path / "several"
+    several.mkdir()
+    for name in ("b.gguf", "a.gguf"):
+        (several / name).touch()
+    with pytest.raises(ModelError, match=r"several: holds several models: a\.gguf, b\.gguf"):
+        load(several)
     for missing in (tmp_path / "none.gguf", Path("none.gguf")):
         with pytest.raises(ModelError, match="there is no such file or directory"):
             load(missing)

@@ -97,9 +97,7 @@ class ModelCard:
             use = _ASKED + _GENERATED
         loading = _LOADING.replace("CLASS", class_).replace("USE", use)
         if self.pipeline == "text2text-generation":
-            loading = loading.replace(
-                "model, tokenizer = stemma.load", "model = stemma.hub.load_model"
-            )
+            loading = loading.replace(_STEMMA, "from stemma import hub\n\nmodel = hub.load_model")
         if not self.own_shape:
             return loading.replace("NEEDS", " (no code of stemma's is needed)")
         needs = ", which learns this shape by an import (`pip install stemma`)"

@@ -220,6 +220,12 @@ def _in_directory(path: Path) -> Path:
         )
     if file := _only_file(path):
         return file
+    if several := _model_files(path):
+        raise ModelError(
+            f"holds several models: {', '.join(file.name for file in several)}",
+            where=str(path),
+            cure="Give the path of one.",
+        )
     raise ModelError(
         "is neither a model directory (config.json) nor a run (recipe.toml)",
         where=str(path),
@@ -230,11 +236,14 @@ def _in_directory(path: Path) -> Path:
 
 def _only_file(directory: Path) -> Path | None:
     """The one model file of a directory; None if there is none or a choice."""
-    for fits in (lambda path: path.suffix.lower() == GGUF, _is_llama2c):
-        found = [path for path in sorted(directory.iterdir()) if fits(path)]
-        if found:
-            return found[0] if len(found) == 1 else None
-    return None
+    found = _model_files(directory)
+    return found[0] if len(found) == 1 else None
+
+
+def _model_files(directory: Path) -> list[Path]:
+    """The GGUF files of a directory; where there are none, those of llama2.c."""
+    files = sorted(directory.iterdir())
+    return [path for path in files if path.suffix.lower() == GGUF] or [*filter(_is_llama2c, files)]
 
 
 def _is_llama2c(path: Path) -> bool:
