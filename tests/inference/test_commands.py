@@ -33,9 +33,9 @@ class NextByte:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     monkeypatch.setattr(hub, "load", lambda name, dtype: (NextByte(), BYTES), raising=False)
-    monkeypatch.setattr(hub, "find_model", Path, raising=False)
+    monkeypatch.setattr(hub, "find_model", lambda name: tmp_path, raising=False)
     monkeypatch.setattr("stemma.hub.opening.refuse_encoder", lambda place: None)
     app = typer.Typer()
     app.command()(generate_command)

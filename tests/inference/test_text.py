@@ -1,23 +1,32 @@
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_models import tiny_model
 from torch import Tensor
+from typer.testing import CliRunner
 
 from stemma.errors import ConfigError, ModelError
+from stemma.hub import save_model
 from stemma.inference import (
     SamplingConfig,
     StopStrings,
     collect,
     generate,
+    generate_batch,
     generate_samples,
     sample_seeds,
     stream,
 )
+from stemma.inference.commands import generate_command
+from stemma.inference.continuation import known_ends
 from stemma.tokenizers import ByteTokenizer, WordTokenizer
 
 BYTES = ByteTokenizer()
@@ -103,6 +112,26 @@ def test_end_of_text_ends_it_and_is_not_shown() -> None:
     assert generation.text == "ab"
     assert generation.ids == (*b"ab", BYTES.end_of_text)
     assert generation.finish_reason == "end_of_text"
+
+
+def test_ids_that_a_model_s_files_call_its_end_end_it(tmp_path: Path) -> None:
+    model, rules = tiny_model(vocab_size=BYTES.vocab_size, seed=3), SamplingConfig(seed=1)
+    free = generate((model, BYTES), "x", max_new_tokens=9, sampling=rules).ids
+    n = next(n for n in range(4, 9) if free[n] not in free[:n])
+    ends = {"eos_token_id": [free[n], 7]}
+    place = save_model(model, BYTES, tmp_path / "m", generation=ends)
+    found = generate(place, "x", max_new_tokens=9, sampling=rules)
+    assert (found.ids, found.finish_reason) == (free[: n + 1], "end_of_text")
+    known = known_ends(place, BYTES)
+    assert known == {BYTES.end_of_text, free[n], 7}
+    (together,) = generate_batch(
+        model, BYTES, ["x"], max_new_tokens=9, sampling=rules, stop_ids=known
+    )
+    assert (together.ids, together.text) == (found.ids, found.text)
+    app = typer.Typer()
+    app.command()(generate_command)
+    shown = CliRunner().invoke(app, [str(place), "x", "--seed", "1", "--json"])
+    assert json.loads(shown.stdout)["ids"] == [*found.ids]
 
 
 @pytest.mark.parametrize("stop", ["User:", ["User:"], ("Bot:", "User:")])

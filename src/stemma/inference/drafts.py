@@ -12,6 +12,7 @@ from stemma.errors import ModelError
 from stemma.inference.decode import NextLogits
 from stemma.inference.evaluation_mode import evaluating
 from stemma.inference.growing_text import GrowingText
+from stemma.inference.one_thread import on_one_thread
 from stemma.inference.sampling import distribution, draw
 
 if TYPE_CHECKING:
@@ -59,23 +60,27 @@ class ModelDraft:
                 f"the draft has {self._model.vocab_size:,} ids, the model {text.n_ids:,}",
                 cure="Draft with a model of the same tokenizer, or by prompt lookup.",
             )
-        ids, chosen, probabilities = text.ids, list[int](), list[Tensor]()
+        ids, probabilities = text.ids, list[Tensor]()
         context = self._model.context_length
         with evaluating(self._model):
             for _ in range(n):
                 if context is not None and ids.shape[1] > context:
                     break
-                q = distribution(
-                    text.allowed(self._next_logits(ids)),
-                    text.sampling,
-                    seen=ids,
-                    n_prompt=text.n_prompt,
-                )
-                id_ = draw(q.log(), text.generator)
-                ids = torch.cat([ids, id_.view(1, 1).to(ids)], dim=1)
-                chosen.append(int(id_))
+                q, ids = _guess(self._next_logits(ids), text, ids)
                 probabilities.append(q)
-        return Proposal(chosen, torch.cat(probabilities) if probabilities else None)
+        guessed = ids[0, text.length :].tolist()
+        return Proposal(guessed, torch.stack(probabilities) if probabilities else None)
+
+
+@on_one_thread
+def _guess(
+    logits: Float[Tensor, "1 vocab"], text: GrowingText, ids: Int[Tensor, "1 seq"]
+) -> tuple[Float[Tensor, " n_ids"], Int[Tensor, "1 longer"]]:
+    """The distribution behind ``ids``, by the text's rules, and the ids with one drawn from it."""
+    allowed = text.allowed(logits)
+    q = distribution(allowed, text.sampling, seen=ids, n_prompt=text.n_prompt)
+    id_ = draw(q.log(), text.generator)
+    return q[0], torch.cat([ids, id_.view(1, 1).to(ids)], dim=1)
 
 
 class PromptLookup:

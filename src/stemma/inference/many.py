@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from stemma.errors import ModelError
 from stemma.inference.batch import Batch
@@ -38,7 +38,9 @@ class _Text:
         tokenizer: Tokenizer,
         prompt: Prompt,
         sampling: SamplingConfig,
+        *,
         stop: Sequence[str],
+        stop_ids: Collection[int],
         top_alternatives: int,
     ) -> None:
         self.prompt = prompt if isinstance(prompt, str) else tokenizer.decode(prompt)
@@ -46,7 +48,7 @@ class _Text:
         self.sampling = with_seed(sampling)
         self.report = Report(tokenizer, top_alternatives)
         before = self.prompt_ids if len(prompt) > 0 else ()
-        self.writer = Writer(tokenizer, before, stop=stop, end_ids=end_ids(tokenizer))
+        self.writer = Writer(tokenizer, before, stop=stop, end_ids=stop_ids)
         self.reason: FinishReason = "length"
 
     def take(self, token: Token) -> None:
@@ -68,6 +70,7 @@ def generate_batch(
     max_new_tokens: int = 200,
     sampling: SamplingConfig | Sequence[SamplingConfig] | None = None,
     stop: str | Iterable[str] = (),
+    stop_ids: Collection[int] | None = None,
     top_alternatives: int = 0,
     rows: int = 16,
     source: TokenSource | None = None,
@@ -85,6 +88,7 @@ def generate_batch(
         max_new_tokens: the most tokens to add to each.
         sampling: how ids are chosen, for all or for each; a row without a seed takes a fresh one.
         stop: one string or several, which end a text.
+        stop_ids: ids that end a text and are not shown; by default the end-of-text token.
         top_alternatives: how many of the most probable ids to report for each place.
         rows: the most texts that are computed at once.
         source: what computes them; by default a `Batch` if all fit into ``rows``, else a
@@ -97,7 +101,12 @@ def generate_batch(
         ModelError: as in `stream`; and if there is not one sampling for each prompt.
     """
     check_vocabulary(tokenizer.vocab_size, model.vocab_size)
-    stops = (stop,) if isinstance(stop, str) else tuple(stop)
+    ends = end_ids(tokenizer) if stop_ids is None else frozenset(stop_ids)
+    options: dict[str, Any] = {
+        "stop": (stop,) if isinstance(stop, str) else tuple(stop),
+        "stop_ids": ends,
+        "top_alternatives": top_alternatives,
+    }
     rules = _for_each(sampling, len(prompts))
     if source is None and not isinstance(model, RaggedModel):
         return [
@@ -108,19 +117,18 @@ def generate_batch(
                     prompt,
                     max_new_tokens=max_new_tokens,
                     sampling=rule,
-                    stop=stops,
-                    top_alternatives=top_alternatives,
+                    **options,
                 )
             )
             for prompt, rule in zip(prompts, rules, strict=True)
         ]
     texts = [
-        _Text(tokenizer, prompt, rule, stops, top_alternatives)
+        _Text(tokenizer, prompt, rule, **options)
         for prompt, rule in zip(prompts, rules, strict=True)
     ]
     longest = [len(text.prompt_ids) + max_new_tokens for text in texts]
     source = source or _source(model, longest, rows, tokenizer.vocab_size)
-    _write(texts, source, max_new_tokens=max_new_tokens, stop_ids=end_ids(tokenizer))
+    _write(texts, source, max_new_tokens=max_new_tokens, stop_ids=ends)
     return [text.generation() for text in texts]
 
 
