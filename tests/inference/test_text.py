@@ -14,7 +14,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from stemma.errors import ConfigError, ModelError
-from stemma.hub import save_model
+from stemma.hub import load, save_model
 from stemma.inference import (
     SamplingConfig,
     StopStrings,
@@ -26,7 +26,6 @@ from stemma.inference import (
     stream,
 )
 from stemma.inference.commands import generate_command
-from stemma.inference.continuation import known_ends
 from stemma.tokenizers import ByteTokenizer, WordTokenizer
 
 BYTES = ByteTokenizer()
@@ -122,12 +121,13 @@ def test_ids_that_a_model_s_files_call_its_end_end_it(tmp_path: Path) -> None:
     place = save_model(model, BYTES, tmp_path / "m", generation=ends)
     found = generate(place, "x", max_new_tokens=9, sampling=rules)
     assert (found.ids, found.finish_reason) == (free[: n + 1], "end_of_text")
-    known = known_ends(place, BYTES)
-    assert known == {BYTES.end_of_text, free[n], 7}
-    (together,) = generate_batch(
-        model, BYTES, ["x"], max_new_tokens=9, sampling=rules, stop_ids=known
-    )
+    opened, tokenizer = load(place)
+    assert tokenizer.end_ids == {BYTES.end_of_text, free[n], 7}
+    assert BYTES.end_ids == {BYTES.end_of_text}
+    (together,) = generate_batch(opened, tokenizer, ["x"], max_new_tokens=9, sampling=rules)
     assert (together.ids, together.text) == (found.ids, found.text)
+    again = save_model(opened, tokenizer, tmp_path / "again")
+    assert load(again)[1].end_ids == tokenizer.end_ids
     app = typer.Typer()
     app.command()(generate_command)
     shown = CliRunner().invoke(app, [str(place), "x", "--seed", "1", "--json"])

@@ -65,7 +65,8 @@ class Manners:
 def without_template(tokenizer: Tokenizer) -> Manners:
     """Those of a model whose texts the tokenizer's end-of-text token begins and ends."""
     end = tokenizer.end_of_text
-    return Manners(bos=end, eos=() if end is None else (end,), pad=end)
+    others = sorted(tokenizer.end_ids - {end})
+    return Manners(bos=end, eos=(*others, *(() if end is None else (end,))), pad=end)
 
 
 def read_manners(place: Path, tokenizer: Tokenizer) -> Manners:
@@ -78,16 +79,7 @@ def read_manners(place: Path, tokenizer: Tokenizer) -> Manners:
         ModelError: if a file cannot be read.
         TokenizerError: if a chat template is damaged.
     """
-    if place.is_dir():
-        said: dict[str, Any] = {}
-        for name in reversed(_FILES):
-            said |= read_json(place / name) if (place / name).is_file() else {}
-        file = place / _FILES[0]
-        generation = read_json(file) if file.is_file() else {}
-    elif place.suffix.lower() == ".gguf":
-        said, generation = _of_gguf(place), {}
-    else:
-        said, generation = dict(_LLAMA2C), {}
+    said, generation = _said(place)
     bos, eos, pad = (_ids(said.get(name), tokenizer) for name in _ENDS)
     end = without_template(tokenizer).eos
     bos, eos = bos or end, eos or end
@@ -100,6 +92,27 @@ def read_manners(place: Path, tokenizer: Tokenizer) -> Manners:
             k: v for k, v in generation.items() if k not in _ENDS and not k.startswith("_")
         },
     )
+
+
+def read_end_ids(place: Path, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """The ids that end a text by the files of a model, those that the tokenizer has.
+
+    Raises:
+        ModelError: if a file cannot be read.
+    """
+    return _ids(_said(place)[0].get(_ENDS[1]), tokenizer)
+
+
+def _said(place: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The tokens that begin and end texts, and ``generation_config.json``."""
+    if place.is_dir():
+        found = [place / name for name in reversed(_FILES) if (place / name).is_file()]
+        said = {key: value for file in found for key, value in read_json(file).items()}
+        file = place / _FILES[0]
+        return said, read_json(file) if file.is_file() else {}
+    if place.suffix.lower() == ".gguf":
+        return _of_gguf(place), {}
+    return dict(_LLAMA2C), {}
 
 
 def _of_gguf(place: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from stemma.hub.huggingface import (
     repository,
     snapshot,
 )
+from stemma.hub.manners import read_end_ids
 from stemma.hub.model_directory import CONFIG, TOKENIZER, is_model_directory, load_model
 from stemma.hub.progress import ProgressLine
 from stemma.hub.weight_files import PICKLES, read_json, refuse_pickle, weight_paths
@@ -59,6 +60,8 @@ def load(
             the device multiplies it.
         device: where the model is put.
 
+    The tokenizer knows the ids that end the model's texts by its files (`Tokenizer.end_ids`).
+
     Raises:
         ModelError: if there is no such model, or it cannot be opened (see `load_model`).
         DataError: if a file of the catalog cannot be had.
@@ -72,11 +75,13 @@ def load(
 
         if fast and multiplies_bfloat16(device):
             chosen = torch.bfloat16
-        return load_gguf(place, dtype=chosen, device=device), read_tokenizer(place)
+        model = load_gguf(place, dtype=chosen, device=device)
+        return model, _with_ends(read_tokenizer(place), place)
     if place.is_file():
         from stemma.hub.llama2c_model import load_llama2c, tokenizer_beside
 
-        return load_llama2c(place, dtype=chosen, device=device), tokenizer_beside(place)
+        model = load_llama2c(place, dtype=chosen, device=device)
+        return model, _with_ends(tokenizer_beside(place), place)
     if not (place / TOKENIZER).is_file():
         family_named(read_json(place / CONFIG).get("model_type"), where=str(place / CONFIG))
         weight_paths(place)  # a pickle is the greater trouble
@@ -86,10 +91,15 @@ def load(
             cure="Save its tokenizer there with tokenizer.save(directory), or open the model alone "
             "with stemma.hub.load_model.",
         )
-    model = load_model(place, dtype=chosen, device=device)
-    if not isinstance(model, Transformer):
+    found = load_model(place, dtype=chosen, device=device)
+    if not isinstance(found, Transformer):
         raise _encoder_decoder(place)
-    return model, read_tokenizer(place)
+    return found, _with_ends(read_tokenizer(place), place)
+
+
+def _with_ends(tokenizer: Tokenizer, place: Path) -> Tokenizer:
+    """A model's tokenizer, which knows all the ids that end the model's texts."""
+    return tokenizer.ending_with(read_end_ids(place, tokenizer))
 
 
 def load_tokenizer(path_or_name: str | Path) -> Tokenizer:

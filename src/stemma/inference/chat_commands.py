@@ -87,7 +87,6 @@ def _open(
     from stemma.inference.chat_format import ChatFormat, TemplateFormat, TranscriptFormat
     from stemma.inference.commands import load_as_asked
     from stemma.inference.sampling_config import SamplingConfig
-    from stemma.inference.text import end_ids
     from stemma.tokenizers import ChatTemplate
 
     habits = catalog()[name].chat if name in catalog() else ChatHabits()
@@ -95,10 +94,9 @@ def _open(
     place = find_model(name)
     loaded, tokenizer = load_as_asked(place, dtype, bits)
     manners = read_manners(place, tokenizer)
-    ends = end_ids(tokenizer) | frozenset(manners.eos)
-    format_: ChatFormat = TranscriptFormat(tokenizer, ends)
+    format_: ChatFormat = TranscriptFormat(tokenizer, tokenizer.end_ids)
     if manners.chat_template is not None and not transcript:
-        format_ = TemplateFormat(ChatTemplate.from_file(place), tokenizer, ends)
+        format_ = TemplateFormat(ChatTemplate.from_file(place), tokenizer, tokenizer.end_ids)
     said = habits.sampling or manners.sampling()
     rules = SamplingConfig.parse(said, source=str(place)) if said else CHAT_SAMPLING
     chat = Chat(loaded, tokenizer, format_, sampling=rules)

@@ -93,7 +93,6 @@ def generate_command(
     goes to standard error.
     """
     from stemma.inference.bias import parse_bias, split_bias
-    from stemma.inference.continuation import known_ends
     from stemma.inference.sampling_config import SamplingConfig
     from stemma.inference.stopping import StopStrings
 
@@ -122,7 +121,6 @@ def generate_command(
     if logit_bias:
         sampling = sampling.replace(logit_bias=parse_bias(tokenizer, logit_bias))
     wanted: dict[str, Any] = {"max_new_tokens": max_new_tokens, "stop": stop or ()}
-    wanted["stop_ids"] = known_ends(model, tokenizer)
     wanted |= {"top_alternatives": top_alternatives, "sampling": sampling, "as_json": as_json}
     if batch is not None:
         _continue_all((loaded, tokenizer), prompts, rows=rows, **wanted)

@@ -13,7 +13,7 @@ from stemma.errors import ModelError
 from stemma.inference.decode import Overflow
 from stemma.inference.generation import Generation
 from stemma.inference.sampling_config import SamplingConfig
-from stemma.inference.text import collect, end_ids, stream
+from stemma.inference.text import collect, stream
 
 if TYPE_CHECKING:
     from stemma.models import LanguageModel
@@ -49,8 +49,7 @@ def generate(
     """Continue a prompt: ``stemma.generate("runs/quickstart", "ROMEO:", top_p=0.9).text``.
 
     Args:
-        model: a path or a name for `stemma.load`, or what that returned; the former is also asked
-            for the ids that end its texts (`known_ends`).
+        model: a path or a name for `stemma.load`, or what that returned.
         prompt: text, or ids; nothing stands for the beginning of a document.
         max_new_tokens: the most tokens to add.
         sampling: how each is chosen; the model's own distribution by default.
@@ -96,7 +95,6 @@ def generate_samples(
         {**(sampling or SamplingConfig()).model_dump(), **rules}, source="sampling"
     )
     loaded, tokenizer = model if isinstance(model, tuple) else hub.load(model)
-    ends = None if isinstance(model, tuple) else known_ends(model, tokenizer)
     stops = (stop,) if isinstance(stop, str) else tuple(stop)
     return [
         collect(
@@ -107,18 +105,12 @@ def generate_samples(
                 max_new_tokens=max_new_tokens,
                 sampling=sampling.replace(seed=seed),
                 stop=stops,
-                stop_ids=ends,
                 top_alternatives=top_alternatives,
                 overflow=overflow,
             )
         )
         for seed in sample_seeds(sampling.seed, num_samples)
     ]
-
-
-def known_ends(model: str | Path, tokenizer: Tokenizer) -> frozenset[int]:
-    """Ids that end a text: the end-of-text token, and those that a model's files name besides."""
-    return end_ids(tokenizer) | frozenset(hub.read_manners(hub.find_model(model), tokenizer).eos)
 
 
 def sample_seeds(seed: int | None, num_samples: int) -> list[int]:

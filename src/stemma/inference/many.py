@@ -14,7 +14,6 @@ from stemma.inference.requests import Token, TokenSource
 from stemma.inference.sampling_config import SamplingConfig
 from stemma.inference.text import (
     collect,
-    end_ids,
     ids_of_prompt,
     stream,
     with_seed,
@@ -88,7 +87,7 @@ def generate_batch(
         max_new_tokens: the most tokens to add to each.
         sampling: how ids are chosen, for all or for each; a row without a seed takes a fresh one.
         stop: one string or several, which end a text.
-        stop_ids: ids that end a text and are not shown; by default the end-of-text token.
+        stop_ids: ids that end a text and are not shown; by default the tokenizer's `end_ids`.
         top_alternatives: how many of the most probable ids to report for each place.
         rows: the most texts that are computed at once.
         source: what computes them; by default a `Batch` if all fit into ``rows``, else a
@@ -101,7 +100,7 @@ def generate_batch(
         ModelError: as in `stream`; and if there is not one sampling for each prompt.
     """
     check_vocabulary(tokenizer.vocab_size, model.vocab_size)
-    ends = end_ids(tokenizer) if stop_ids is None else frozenset(stop_ids)
+    ends = tokenizer.end_ids if stop_ids is None else frozenset(stop_ids)
     options: dict[str, Any] = {
         "stop": (stop,) if isinstance(stop, str) else tuple(stop),
         "stop_ids": ends,

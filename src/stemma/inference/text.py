@@ -45,7 +45,7 @@ def stream(
         max_new_tokens: the most tokens to add.
         sampling: how each is chosen; without a seed a fresh one is taken.
         stop: strings that end the text.
-        stop_ids: ids that end the text and are not shown; by default the end-of-text token.
+        stop_ids: ids that end the text and are not shown; by default the tokenizer's `end_ids`.
         top_alternatives: how many of the most probable ids to report for each place.
         overflow: see `generate_ids`.
         cached: see `generate_ids`.
@@ -57,7 +57,7 @@ def stream(
     """
     check_vocabulary(tokenizer.vocab_size, model.vocab_size)
     sampling = with_seed(sampling or SamplingConfig())
-    ends = end_ids(tokenizer) if stop_ids is None else frozenset(stop_ids)
+    ends = tokenizer.end_ids if stop_ids is None else frozenset(stop_ids)
     report = Report(tokenizer, top_alternatives)
     prompt_ids = ids_of_prompt(tokenizer, prompt)
     ids = decode(
@@ -105,11 +105,6 @@ def collect(
 def with_seed(sampling: SamplingConfig) -> SamplingConfig:
     """The same with a seed: a fresh one if it has none."""
     return sampling if sampling.seed is not None else sampling.replace(seed=secrets.randbits(32))
-
-
-def end_ids(tokenizer: Tokenizer) -> frozenset[int]:
-    """What ends a text by itself: the end-of-text token, if there is one."""
-    return frozenset(() if tokenizer.end_of_text is None else (tokenizer.end_of_text,))
 
 
 def ids_of_prompt(tokenizer: Tokenizer, prompt: str | Sequence[int]) -> Sequence[int]:

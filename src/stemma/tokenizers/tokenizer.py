@@ -6,6 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -62,6 +63,7 @@ class Tokenizer(ABC):
         self.template = template
         self._lengths = np.fromiter(map(len, spellings), np.int64, len(spellings))
         self._unused = np.flatnonzero(self._lengths == 0)
+        self._ends: frozenset[int] = frozenset()
         for token in self._added.tokens:
             if not 0 <= token.id < len(spellings) or spellings[token.id] != token.content.encode():
                 raise TokenizerError(
@@ -92,6 +94,18 @@ class Tokenizer(ABC):
     def end_of_text(self) -> int | None:
         """Id of ``<|endoftext|>``, if there is one."""
         return self._added.special.get(END_OF_TEXT)
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Ids that end what a model writes: `end_of_text`, and those told to `ending_with`."""
+        own = self.end_of_text
+        return self._ends if own is None else self._ends | {own}
+
+    def ending_with(self, ids: Iterable[int]) -> Self:
+        """The same tokenizer, of a model whose texts end with these ids too."""
+        like = copy(self)
+        like._ends = self._ends | frozenset(ids)
+        return like
 
     def encode(
         self,
