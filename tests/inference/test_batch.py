@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from stemma.errors import ModelError
 from stemma.inference import (
     Batch,
     ContinuousBatch,
+    GrowingText,
     SamplingConfig,
     generate,
     generate_batch,
@@ -91,6 +93,79 @@ def test_long_prompts_are_fed_without_padding(monkeypatch: pytest.MonkeyPatch) -
             texts[token.handle].append(token.id)
     assert [*texts.values()] == expected
     assert fed == [(1, 399), (1, 299)]
+
+
+def batch_of(kind: str) -> Batch | ContinuousBatch:
+    if kind == "together":
+        return Batch(MODEL, n_ids=38)
+    return ContinuousBatch(MODEL, n_ids=38, n_blocks=60, block_size=4, chunk=5)
+
+
+def finish(batch: Batch | ContinuousBatch, texts: dict[int, list[int]]) -> list[list[int]]:
+    while batch.busy:
+        for token in batch.step():
+            texts[token.handle].append(token.id)
+    return [*texts.values()]
+
+
+@pytest.mark.parametrize("kind", ["together", "continuous"])
+@pytest.mark.parametrize("interrupted", range(1, 12, 2))
+def test_an_interrupted_step_leaves_no_trace(
+    kind: str, interrupted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [[1], [2, 3], [4, 5, 6, 7, 8, 9, 10], [1]]
+    batch, rules = batch_of(kind), SamplingConfig(seed=1, repetition_penalty=1.2)
+    texts: dict[int, list[int]] = {
+        batch.add(prompt, max_new_tokens=5, sampling=rules): [] for prompt in prompts
+    }
+    choose, calls = GrowingText.choose, list[int]()
+
+    def until_interrupted(text: GrowingText, logits: torch.Tensor) -> int:
+        id_ = choose(text, logits)
+        calls.append(id_)
+        if len(calls) == interrupted:
+            raise KeyboardInterrupt
+        return id_
+
+    monkeypatch.setattr(GrowingText, "choose", until_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        finish(batch, texts)
+    assert finish(batch, texts) == [alone(prompt, 5, rules, set()) for prompt in prompts]
+
+
+@pytest.mark.parametrize("kind", ["together", "continuous"])
+@pytest.mark.parametrize("bad", range(3))
+def test_others_go_on_without_a_text_whose_logits_are_no_numbers(
+    kind: str, bad: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts, greedy = [[1, 2, 3], [4, 5], [6, 7, 8, 9]], SamplingConfig(temperature=0)
+    batch = batch_of(kind)
+    texts: dict[int, list[int]] = {
+        batch.add(prompt, max_new_tokens=5, sampling=greedy): [] for prompt in prompts
+    }
+    expected = [alone(prompt, 5, greedy, set()) for prompt in prompts]
+    expected[bad] = expected[bad][:1]
+    choose = GrowingText.choose
+
+    def spoilt(text: GrowingText, logits: torch.Tensor) -> int:
+        is_bad = text.ids[0, 0] == prompts[bad][0] and text.length == len(prompts[bad]) + 1
+        return choose(text, logits * math.nan if is_bad else logits)
+
+    monkeypatch.setattr(GrowingText, "choose", spoilt)
+    with pytest.raises(ModelError, match=f"text {bad} of the batch"):
+        finish(batch, texts)
+    batch.leave(bad)
+    assert finish(batch, texts) == expected
+
+
+@pytest.mark.parametrize("kind", ["together", "continuous"])
+def test_a_request_that_no_step_could_serve_is_refused_at_once(kind: str) -> None:
+    batch = batch_of(kind)
+    with pytest.raises(ModelError, match="id 38 is outside the vocabulary of 38 ids"):
+        batch.add([3], sampling=SamplingConfig(logit_bias={38: 1.0}))
+    with pytest.raises(ModelError, match="max_new_tokens=-1 is negative"):
+        batch.add([3], max_new_tokens=-1)
+    assert not batch.busy
 
 
 def test_a_text_that_has_ended_is_not_computed_any_more(monkeypatch: pytest.MonkeyPatch) -> None:

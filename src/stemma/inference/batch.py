@@ -12,7 +12,7 @@ from stemma.inference.cached_model import RaggedModel
 from stemma.inference.engine import engine_for
 from stemma.inference.evaluation_mode import evaluating
 from stemma.inference.growing_text import PromptIds
-from stemma.inference.requests import Desk, Request, Token
+from stemma.inference.requests import Desk, Request, Token, whole_or_nothing
 from stemma.inference.sampling_config import SamplingConfig
 
 if TYPE_CHECKING:
@@ -75,23 +75,38 @@ class Batch:
 
     @torch.inference_mode()
     def step(self) -> list[Token]:
-        """Give each text its next id."""
+        """Give each text its next id; on error or interrupt, none gets any, and it can be repeated.
+
+        Raises:
+            ModelError: naming a text whose logits are no numbers; the others go on without it
+                (`leave`).
+        """
         if not self._rows:
             return []
         with evaluating(self._language_model):
             cache = self._begun()
-            news = [row.text.ids[0, n:] for row, n in zip(self._rows, cache.lengths, strict=True)]
-            counts = [len(new) for new in news]
-            padded = torch.nn.utils.rnn.pad_sequence(news, batch_first=True)
-            cache.expect(counts)
-            hidden = self._model.hidden_states(padded, cache=cache)
-            last = torch.tensor(counts, device=hidden.device) - 1
-            logits = self._model.head(hidden[torch.arange(len(counts), device=last.device), last])
-        tokens = [row.choose(logits[i : i + 1]) for i, row in enumerate(self._rows)]
+            lengths = cache.lengths
+            try:
+                with whole_or_nothing(self._rows):
+                    tokens = self._choose(cache)
+            except BaseException:
+                cache.truncate(lengths)
+                raise
         for token in tokens:
             if token.ended:
                 self.leave(token.handle)
         return tokens
+
+    def _choose(self, cache: RaggedCache) -> list[Token]:
+        """The next id of each text, which has it then."""
+        news = [row.text.ids[0, n:] for row, n in zip(self._rows, cache.lengths, strict=True)]
+        counts = [len(new) for new in news]
+        padded = torch.nn.utils.rnn.pad_sequence(news, batch_first=True)
+        cache.expect(counts)
+        hidden = self._model.hidden_states(padded, cache=cache)
+        last = torch.tensor(counts, device=hidden.device) - 1
+        logits = self._model.head(hidden[torch.arange(len(counts), device=last.device), last])
+        return [row.choose(logits[i : i + 1]) for i, row in enumerate(self._rows)]
 
     def leave(self, handle: int) -> None:
         """End a text now; nothing happens if it has ended."""

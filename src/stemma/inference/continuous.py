@@ -25,7 +25,7 @@ from stemma.inference.cached_model import PagedModel
 from stemma.inference.engine import engine_for
 from stemma.inference.evaluation_mode import evaluating
 from stemma.inference.growing_text import PromptIds
-from stemma.inference.requests import Desk, Request, Token
+from stemma.inference.requests import Desk, Request, Token, whole_or_nothing
 from stemma.inference.sampling_config import SamplingConfig
 
 if TYPE_CHECKING:
@@ -155,18 +155,30 @@ class ContinuousBatch:
 
     @torch.inference_mode()
     def step(self) -> list[Token]:
-        """Feed what fits into one step; the ids that were chosen, at most one for each text."""
+        """Feed what fits into one step; the ids that were chosen, at most one for each text.
+
+        On error or interrupt no text gets any, and the step can be repeated.
+
+        Raises:
+            ModelError: naming a text whose logits are no numbers; the others go on without it
+                (`leave`).
+        """
         turns = self._turns()
         if not turns:
             return []
         self.statistics.steps += 1
         self.statistics.most_blocks = max(self.statistics.most_blocks, self.blocks.n_used)
-        tokens = []
-        with evaluating(self._language_model):
-            # One id each in one pass, chunks in another: padding one to the other costs more.
-            for single in (True, False):
-                batch = [turn for turn in turns if (turn[1] == 1) == single]
-                tokens += self._feed(batch) if batch else []
+        fed = [(seat, seat.n_fed) for seat, _ in turns]
+        try:
+            with (
+                evaluating(self._language_model),
+                whole_or_nothing([seat.request for seat, _ in turns]),
+            ):
+                tokens = self._feed_all(turns)
+        except BaseException:
+            for seat, n_fed in fed:
+                seat.n_fed = n_fed
+            raise
         self.statistics.chosen += len(tokens)
         for token in tokens:
             if token.ended:
@@ -199,6 +211,14 @@ class ContinuousBatch:
             budget -= n
             turns.append((seat, n))
         return turns
+
+    def _feed_all(self, turns: Sequence[tuple[Seat, int]]) -> list[Token]:
+        """One id each in one pass, chunks in another: padding one to the other costs more."""
+        tokens: list[Token] = []
+        for single in (True, False):
+            batch = [turn for turn in turns if (turn[1] == 1) == single]
+            tokens += self._feed(batch) if batch else []
+        return tokens
 
     def _feed(self, turns: Sequence[tuple[Seat, int]]) -> list[Token]:
         """One pass; a text that has been fed all of its ids gets another."""

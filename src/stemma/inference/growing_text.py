@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,12 +14,20 @@ from torch import Tensor
 
 from stemma.errors import ModelError
 from stemma.inference.one_thread import on_one_thread
+from stemma.inference.rules import check_bias
 from stemma.inference.sampling import sample
 from stemma.inference.sampling_config import SamplingConfig
 
 PromptIds = Sequence[int] | NDArray[np.integer] | Int[Tensor, " prompt"]
 
 _FIRST_CAPACITY = 1024
+
+
+class Mark(NamedTuple):
+    """Where a text and its draws stood."""
+
+    length: int
+    generator: Tensor
 
 
 class GrowingText:
@@ -31,11 +40,15 @@ class GrowingText:
         prompt: its ids.
         sampling: the rules; without a seed a fresh one is taken.
         n_ids: ids from here on are padding of the model's vocabulary and never chosen.
+
+    Raises:
+        ModelError: if the rules name an id that the model does not have.
     """
 
     def __init__(
         self, prompt: Int[Tensor, " prompt"], sampling: SamplingConfig, *, n_ids: int
     ) -> None:
+        check_bias(sampling.logit_bias or (), n_ids)
         self.n_prompt = self.length = len(prompt)
         self.sampling = sampling
         self.n_ids = n_ids
@@ -69,6 +82,15 @@ class GrowingText:
         )
         self.add(int(chosen))
         return int(chosen)
+
+    def mark(self) -> Mark:
+        """Where it stands, for `rewind`."""
+        return Mark(self.length, self.generator.get_state())
+
+    def rewind(self, mark: Mark) -> None:
+        """Be what it was at a mark: what was chosen since is forgotten, and drawn anew."""
+        self.length = mark.length
+        self.generator.set_state(mark.generator)
 
     def add(self, id_: int) -> None:
         """Put an id behind the text."""

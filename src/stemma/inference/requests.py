@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from jaxtyping import Float
 from torch import Tensor
 
+from stemma.errors import ModelError
 from stemma.inference.evaluation_mode import device_of
 from stemma.inference.growing_text import GrowingText, PromptIds, checked_prompt
 from stemma.inference.sampling_config import SamplingConfig
@@ -80,8 +82,16 @@ class Request:
     context: int | None
 
     def choose(self, logits: Float[Tensor, "1 vocab"]) -> Token:
-        """Choose the next id."""
-        id_ = self.text.choose(logits)
+        """Choose the next id.
+
+        Raises:
+            ModelError: naming the text, if that is impossible.
+        """
+        try:
+            id_ = self.text.choose(logits)
+        except ModelError as error:
+            where = f"text {self.handle} of the batch"
+            raise ModelError(error.what, where=where, cure=error.cure) from None
         return Token(self.handle, id_, self.text.allowed(logits)[0], self._ended(id_))
 
     def _ended(self, id_: int) -> EndReason | None:
@@ -90,6 +100,18 @@ class Request:
         if self.text.length >= self.longest:
             return "length"
         return "context" if self.context is not None and self.text.length > self.context else None
+
+
+@contextmanager
+def whole_or_nothing(requests: Sequence[Request]) -> Iterator[None]:
+    """A step of a batch: if it does not come to its end, nothing was chosen in it."""
+    marks = [request.text.mark() for request in requests]
+    try:
+        yield
+    except BaseException:
+        for request, mark in zip(requests, marks, strict=True):
+            request.text.rewind(mark)
+        raise
 
 
 class Desk:
@@ -118,8 +140,13 @@ class Desk:
         """The request to continue a prompt.
 
         Raises:
-            ModelError: if the prompt is empty, too long, or not of this model.
+            ModelError: if the prompt is empty, too long, or not of this model, the rules name an
+                id that it does not have, or ``max_new_tokens`` is negative.
         """
+        if max_new_tokens < 0:
+            raise ModelError(
+                f"max_new_tokens={max_new_tokens} is negative", cure="Ask for 0 or more."
+            )
         prompt = checked_prompt(prompt_ids, n_ids=self._n_ids, longest=self._context)
         text = GrowingText(
             prompt.to(device_of(self._model)), sampling or SamplingConfig(), n_ids=self._n_ids

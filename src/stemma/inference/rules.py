@@ -7,7 +7,7 @@ what it excludes. Each keeps at least one id, so none of them can exclude everyt
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 import torch
@@ -183,6 +183,18 @@ def penalise_frequency(
     return logits - frequency * counts - presence * (counts > 0).to(logits.dtype)
 
 
+def check_bias(ids: Iterable[int], vocab_size: int) -> None:
+    """Insist that the ids of a bias are those of a vocabulary.
+
+    Raises:
+        ModelError: if one is outside.
+    """
+    if outside := [id_ for id_ in ids if not 0 <= id_ < vocab_size]:
+        raise ModelError(
+            f"id {outside[0]} is outside the vocabulary of {vocab_size:,} ids", where="logit_bias"
+        )
+
+
 def add_bias(
     logits: Float[Tensor, "batch vocab"], bias: Mapping[int, float]
 ) -> Float[Tensor, "batch vocab"]:
@@ -191,11 +203,7 @@ def add_bias(
     Raises:
         ModelError: if an id is outside the vocabulary.
     """
-    vocab_size = logits.shape[-1]
-    if outside := [id_ for id_ in bias if not 0 <= id_ < vocab_size]:
-        raise ModelError(
-            f"id {outside[0]} is outside the vocabulary of {vocab_size:,} ids", where="logit_bias"
-        )
+    check_bias(bias, logits.shape[-1])
     ids = torch.tensor([*bias], device=logits.device)
     values = torch.tensor([*bias.values()], dtype=logits.dtype, device=logits.device)
     return logits.index_add(-1, ids, values.expand(*logits.shape[:-1], -1))
