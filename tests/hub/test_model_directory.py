@@ -18,7 +18,7 @@ from torch import Tensor
 
 from stemma.errors import ModelError, StemmaError
 from stemma.hub import ModelCard, load_model, save_model
-from stemma.models import Transformer
+from stemma.models import Transformer, preset
 from stemma.nn import AttentionConfig
 from stemma.tokenizers import Tokenizer
 
@@ -397,6 +397,25 @@ def test_the_commands_of_the_card_run(
 def test_every_error_is_one_of_ours(tmp_path: Path) -> None:
     with pytest.raises(StemmaError, match=r"is not a model directory: it holds no config\.json"):
         load_model(tmp_path)
+
+
+def test_other_tools_know_the_longest_text(saved: Path) -> None:
+    import transformers
+
+    theirs = transformers.AutoTokenizer.from_pretrained(saved)
+    context_length = load_model(saved).context_length
+    assert theirs.model_max_length == context_length
+    ids = theirs("a cat and a dog, " * 400, truncation=True)["input_ids"]
+    assert len(ids) == context_length
+
+
+def test_an_encoder_has_no_defaults_of_generating(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    config = preset("bert-base").replace(
+        vocab_size=tokenizer.vocab_size, d_model=24, n_layers=1, context_length=8
+    )
+    place = save_model(Transformer(config), tokenizer, tmp_path / "encoder")
+    assert not (place / "generation_config.json").exists()
+    assert (place / "README.md").exists()
 
 
 def test_others_may_read_the_weights_as_they_may_the_config(saved: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from stemma.errors import ModelError
+from stemma.hub import save_model
 from stemma.inference import QuantisedEmbedding, QuantisedLinear, quantise
 from stemma.inference.quantisation import (
     dequantise_groups,
@@ -20,6 +22,7 @@ from stemma.inference.quantisation import (
     quantise_rows,
 )
 from stemma.models import TransformerConfig
+from stemma.tokenizers import CharacterTokenizer
 
 SEEDS = st.integers(0, 1000)
 
@@ -174,3 +177,14 @@ def test_the_head_of_a_decoder_has_8_bits() -> None:
     quantise(pair, "int4")
     assert pair["decoder"].head.bits == "int8"
     assert pair["decoder"].blocks[0].attention.q_proj.bits == "int4"
+
+
+@pytest.mark.parametrize("bits", ["int8", "int4"])
+def test_few_bits_are_neither_quantised_again_nor_saved(bits: Any, tmp_path: Path) -> None:
+    model = quantise(tiny(), bits)
+    with pytest.raises(ModelError, match="in few bits already"):
+        quantise(model, "int8")
+    tokenizer = CharacterTokenizer("abc")
+    with pytest.raises(ModelError, match=r"numbers of few bits.*\n.*before it was quantised"):
+        save_model(model, tokenizer, tmp_path / "m")
+    assert not (tmp_path / "m").exists()

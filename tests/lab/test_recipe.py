@@ -49,7 +49,7 @@ def test_a_recipe_extends_a_neighbour(tmp_path: Path) -> None:
         ("model.n_layer=8", ["model.n_layer", "Did you mean 'model.n_layers'?"]),
         ("training.stepz=8", ["training.stepz", "Did you mean 'training.steps'?"]),
         ("optimizer.momentun=0.9", ["optimizer.momentun", "Did you mean 'optimizer.momentum'?"]),
-        ("model.n_layers=many", ["model.n_layers = 'many'", "integer"]),
+        ("model.n_layers=many", ["model.n_layers = 'many'", "whole number"]),
         ("model.attention.n_heads=7", ["d_model = 256", "n_heads = 7"]),
         ("tokenizer.vocab_size=256", ["tokenizer.vocab_size = 256", "257"]),
         ("data.held_out=1.5", ["data.held_out = 1.5", "less than 1"]),

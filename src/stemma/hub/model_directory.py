@@ -41,6 +41,7 @@ AUTO_MAP = {
     "AutoModel": "modeling_stemma.StemmaModel",
     "AutoModelForCausalLM": "modeling_stemma.StemmaForCausalLM",
 }
+_WRITES = ("text-generation", "text2text-generation")
 _STARTS = ("decoder_start_token_id", "pad_token_id")
 _MODELING = '''\
 """For transformers, with trust_remote_code=True: this model is of a shape that stemma knows."""
@@ -63,9 +64,9 @@ def save_model(
 ) -> Path:
     """Write a directory that `transformers`, `stemma.load` and the Hugging Face Hub open as it is.
 
-    It holds ``config.json``, ``model.safetensors``, the tokenizer, ``generation_config.json``, a
-    model card and ``SHA256SUMS``. It is written beside its place and renamed into it. Dropout is a
-    setting of training, not of the model, and is not kept.
+    It holds ``config.json``, ``model.safetensors``, the tokenizer, a model card, ``SHA256SUMS``
+    and, of a model that writes, ``generation_config.json``. It is written beside its place and
+    renamed into it. Dropout is a setting of training, not of the model, and is not kept.
 
     Args:
         model: of a family that Hugging Face knows (`models.families`), or of a shape of our own,
@@ -95,15 +96,14 @@ def save_model(
     ends = manners.ids()
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     card = ModelCard(directory.name) if card is None else card
-    own_shape = family is OWN
+    pipeline, own_shape = _pipeline(model.config), family is OWN
     if own_shape:
         config_json["auto_map"] = AUTO_MAP
     with _whole(directory, overwrite=overwrite) as partial:
         _write_json(partial / CONFIG, {**config_json, **ends, "dtype": dtype})
-        _write_json(
-            partial / GENERATION,
-            {**ends, **starts, **manners.generation, **(generation or {})},
-        )
+        if pipeline in _WRITES:
+            says = {**ends, **starts, **manners.generation, **(generation or {})}
+            _write_json(partial / GENERATION, says)
         save_file(
             {name: tensor.cpu() for name, tensor in tensors.items()},
             partial / SINGLE,
@@ -112,10 +112,10 @@ def save_model(
         # safetensors lets nobody else read what it writes.
         (partial / SINGLE).chmod((partial / CONFIG).stat().st_mode)
         tokenizer.save(partial)
-        _write_manners(partial, manners, tokenizer)
+        _write_manners(partial, manners, tokenizer, model.context_length)
         if isinstance(card, ModelCard):
             chats = manners.chat_template is not None
-            use = {"pipeline": _pipeline(model.config), "chats": chats, "own_shape": own_shape}
+            use = {"pipeline": pipeline, "chats": chats, "own_shape": own_shape}
             card = replace(card, **use).markdown()  # type: ignore[arg-type]
         (partial / README).write_text(card, encoding="utf-8")
         if own_shape:
@@ -225,8 +225,10 @@ def _write_json(path: Path, values: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _write_manners(directory: Path, manners: Manners, tokenizer: Tokenizer) -> None:
-    """The chat template, and the special tokens by the names that templates use."""
+def _write_manners(
+    directory: Path, manners: Manners, tokenizer: Tokenizer, longest: int | None
+) -> None:
+    """The chat template, the special tokens by the names that templates use, the longest text."""
     if manners.chat_template is not None:
         ChatTemplate(manners.chat_template).save(directory)
     path = directory / TOKENIZER_CONFIG
@@ -237,7 +239,8 @@ def _write_manners(directory: Path, manners: Manners, tokenizer: Tokenizer) -> N
         for name, id_ in named.items()
         if id_ is not None
     }
-    _write_json(path, {**read_json(path), **texts})
+    limit = {} if longest is None else {"model_max_length": longest}
+    _write_json(path, {**read_json(path), **texts, **limit})
 
 
 @contextmanager

@@ -195,10 +195,13 @@ def quantise(model: Model, bits: Bits) -> Model:
     decode, not learn.
 
     Raises:
-        ModelError: if ``bits`` is another word, or the model is a mixture of experts.
+        ModelError: if ``bits`` is another word, the model is a mixture of experts, or it is
+            quantised already.
     """
     if bits not in get_args(Bits):
         raise ModelError(f"weights as {bits!r}", cure="Choose int8 or int4.")
+    if any(isinstance(part, _Quantised) for part in model.modules()):
+        raise ModelError("the weights are in few bits already", cure="Load the model anew.")
     if any(isinstance(part, MixtureOfExperts) for part in model.modules()):
         raise ModelError(
             "a mixture of experts cannot be put into few bits",

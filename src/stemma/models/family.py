@@ -121,9 +121,16 @@ class Family(Generic[C]):
             state: its state dict.
 
         Raises:
-            ModelError: if the family cannot express the config, or the state is not the config's.
+            ModelError: if the family cannot express the config, the state is not the config's, or
+                its matrices are in few bits.
         """
         config_json = self.write_config(config)
+        if whole := [name for name, tensor in state.items() if not tensor.is_floating_point()]:
+            raise ModelError(
+                f"{whole[0]} holds numbers of few bits, which the layout has no place for",
+                cure="Save the model as it was before it was quantised; a GGUF file can hold few "
+                "bits: stemma export MODEL FILE.gguf --dtype q8_0.",
+            )
         _check_names(set(state) - set(tied(config)), set(shapes_of(config)), "state")
         prefix = self.prefix if is_base(config) else ""
         tensors = {
