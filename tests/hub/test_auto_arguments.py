@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import get_ident
 from typing import Any
 
 import pytest
@@ -103,6 +105,32 @@ def test_nothing_is_recorded_that_nobody_asked_for() -> None:
     assert not any(module._forward_pre_hooks for module in ours.modules())
     ours.config.output_hidden_states = True
     assert len(ours(ids).hidden_states) == 4
+
+
+def test_two_threads_that_call_one_model_do_not_mix() -> None:
+    """The second calls while the first is within: its vectors and states are its own."""
+    ours, texts = wrapped(randomised()), [ids_of(1, n=6), ids_of(2)]
+    table = ours.get_input_embeddings()
+    calls = [{"inputs_embeds": 0.7 * table(ids), "output_hidden_states": True} for ids in texts]
+    expected = [*(ours(**call) for call in calls), ours(texts[0])]
+    meanwhile: list[Any] = []
+    first = get_ident()
+
+    def interrupt(*_: Any) -> None:
+        if get_ident() == first and not meanwhile:
+            with ThreadPoolExecutor(1) as pool:
+                meanwhile.extend(pool.map(lambda f: f(), second))
+
+    second = [lambda: ours(**calls[1]), lambda: ours(texts[0])]
+    hook = ours.model.blocks[1].register_forward_hook(interrupt)
+    found = [ours(**calls[0]), *meanwhile]
+    hook.remove()
+    assert len(found) == 3
+    for one, other in zip(found, expected, strict=True):
+        assert one.logits.equal(other.logits)
+    for one, other in zip(found[:2], expected[:2], strict=True):
+        assert len(one.hidden_states) == 4
+        assert all(map(torch.equal, one.hidden_states, other.hidden_states))
 
 
 def test_hidden_states_go_with_a_cache() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from threading import get_ident
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stemma.errors import ModelError
 from stemma.models import Transformer
@@ -81,8 +82,16 @@ def check_positions(position_ids: Tensor | None, text: Tensor | None, n_past: in
 
 @contextmanager
 def embedded(model: Transformer, vectors: Tensor) -> Iterator[None]:
-    """Have the table of tokens give these vectors, whatever the ids."""
-    hook = model.embed.tokens.register_forward_hook(lambda *_: vectors)
+    """Have the table of tokens give this thread these vectors, whatever the ids.
+
+    Others may call the same model meanwhile: they are none of this text's.
+    """
+    thread = get_ident()
+
+    def replace(_module: nn.Module, _inputs: object, usual: Tensor) -> Tensor:
+        return vectors if get_ident() == thread else usual
+
+    hook = model.embed.tokens.register_forward_hook(replace)
     try:
         yield
     finally:
@@ -91,12 +100,15 @@ def embedded(model: Transformer, vectors: Tensor) -> Iterator[None]:
 
 @contextmanager
 def recorded(model: Transformer) -> Iterator[list[Tensor]]:
-    """What each block reads."""
+    """What each block reads in this thread."""
     states: list[Tensor] = []
-    hooks = [
-        block.register_forward_pre_hook(lambda _, inputs: states.append(inputs[0]))
-        for block in model.blocks
-    ]
+    thread = get_ident()
+
+    def keep(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if get_ident() == thread:
+            states.append(inputs[0])
+
+    hooks = [block.register_forward_pre_hook(keep) for block in model.blocks]
     try:
         yield states
     finally:
