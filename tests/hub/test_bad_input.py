@@ -87,12 +87,13 @@ def test_cut_off_anywhere(bare: Path) -> None:
             load_model(bare)
 
 
-def test_tensors_of_whole_numbers(bare: Path) -> None:
+@pytest.mark.parametrize("dtype", [None, torch.float32])
+def test_tensors_of_whole_numbers(bare: Path, dtype: torch.dtype | None) -> None:
     path = bare / "model.safetensors"
     tensors = {name: tensor.to(torch.int32) for name, tensor in load_file(path).items()}
     save_file(tensors, path)
     with pytest.raises(ModelError, match=r"(?s)model.*embed\.tokens\.weight holds torch\.int32"):
-        load_model(bare)
+        load_model(bare, dtype=dtype)
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,10 @@ from gguf import GGMLQuantizationType
 from gguf.constants import GGML_QUANT_SIZES
 from numpy.typing import NDArray
 
+from stemma.errors import ModelError
 from stemma.hub.gguf_names import ARCHITECTURES
 from stemma.hub.gguf_weights import QUANTISED, GGUFWeights
-from stemma.tokenizers.formats.gguf_metadata import read_head
+from stemma.tokenizers.formats.gguf_metadata import TensorPlace, read_head
 
 PLAIN = ["F32", "F16", "BF16"]
 ROWS, ROW = 37, 512
@@ -112,3 +113,30 @@ def test_blocks_are_read_alike_in_pieces_and_whole(
     monkeypatch.setattr("stemma.hub.assembly.BLOCK", 5 * ROW)
     assert torch.equal(read(path), whole)
     assert torch.isfinite(whole).all()
+
+
+def two_places(start: int) -> dict[str, TensorPlace]:
+    """Two tensors of 16 bytes each, at byte 0 and at ``start``."""
+    names = ("token_embd.weight", "output.weight")
+    kind = int(GGMLQuantizationType.F32)
+    return {name: TensorPlace((2, 2), kind, at) for name, at in zip(names, (0, start), strict=True)}
+
+
+def test_one_byte_that_tensors_share_is_one_too_many(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(bytes(range(32)))
+    assert len(GGUFWeights(path, two_places(16), ARCHITECTURES["llama"], {})) == 2
+    message = "token_embd.weight ends at byte 16, and output.weight begins at 15"
+    with pytest.raises(ModelError, match=message):
+        GGUFWeights(path, two_places(15), ARCHITECTURES["llama"], {})
+
+
+@pytest.mark.parametrize("left", [31, 16, 3])
+def test_a_file_that_becomes_shorter_meanwhile_is_an_error(tmp_path: Path, left: int) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(bytes(32))
+    weights = GGUFWeights(path, two_places(16), ARCHITECTURES["llama"], {})
+    assert torch.equal(weights["lm_head.weight"], torch.zeros(2, 2))
+    path.write_bytes(bytes(left))
+    with pytest.raises(ModelError, match="became shorter while it was read"):
+        weights["lm_head.weight"]

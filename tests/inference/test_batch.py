@@ -21,6 +21,7 @@ from stemma.inference import (
     generate_batch,
     generate_ids,
 )
+from stemma.nn import RaggedCache
 from stemma.tokenizers import ByteTokenizer
 
 BYTES = ByteTokenizer()
@@ -41,6 +42,12 @@ requests = st.lists(
     min_size=1,
     max_size=4,
 )
+
+
+@pytest.fixture
+def without_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the engine pays depends on what this process has generated before."""
+    monkeypatch.setattr("stemma.inference.batch.engine_for", lambda *_: None)
 
 
 def alone(prompt: list[int], n: int, rules: SamplingConfig, stop_ids: set[int]) -> list[int]:
@@ -73,6 +80,7 @@ def test_each_text_is_what_it_would_be_alone(requests: list[Any]) -> None:
     assert batch.step() == []
 
 
+@pytest.mark.usefixtures("without_engine")
 def test_long_prompts_are_fed_without_padding(monkeypatch: pytest.MonkeyPatch) -> None:
     model, fed = tiny_model(context_length=600), list[tuple[int, ...]]()
     hidden_states = model.hidden_states
@@ -85,7 +93,6 @@ def test_long_prompts_are_fed_without_padding(monkeypatch: pytest.MonkeyPatch) -
     greedy = SamplingConfig(temperature=0)
     expected = [[*generate_ids(model, p, max_new_tokens=4, sampling=greedy)] for p in prompts]
     monkeypatch.setattr(model, "hidden_states", spy)
-    monkeypatch.setattr("stemma.inference.batch.engine_for", lambda *_: None)
     batch, texts = Batch(model), dict[int, list[int]]()
     for prompt in prompts:
         texts[batch.add(prompt, max_new_tokens=4, sampling=greedy)] = []
@@ -169,6 +176,7 @@ def test_a_request_that_no_step_could_serve_is_refused_at_once(kind: str) -> Non
     assert not batch.busy
 
 
+@pytest.mark.usefixtures("without_engine")
 def test_a_text_that_has_ended_is_not_computed_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     hidden_states = MODEL.hidden_states
@@ -178,13 +186,51 @@ def test_a_text_that_has_ended_is_not_computed_any_more(monkeypatch: pytest.Monk
         return hidden_states(ids, **options)
 
     monkeypatch.setattr(MODEL, "hidden_states", spy)
-    monkeypatch.setattr("stemma.inference.batch.engine_for", lambda *_: None)
     batch = Batch(MODEL)
     for n in (1, 4, 2):
         batch.add([n], max_new_tokens=n)
     while batch.busy:
         batch.step()
     assert sizes == [3, 2, 1, 1]
+
+
+@pytest.mark.usefixtures("without_engine")
+def test_a_model_in_training_generates_as_it_does_alone() -> None:
+    model = tiny_model(dropout=0.5)
+    expected = [[*generate_ids(model, [n], max_new_tokens=9, sampling=RULES[0])] for n in (1, 2)]
+    model.train()
+    batch, texts = Batch(model), dict[int, list[int]]()
+    for n in (1, 2):
+        texts[batch.add([n], max_new_tokens=9, sampling=RULES[0])] = []
+    while batch.busy:
+        for token in batch.step():
+            texts[token.handle].append(token.id)
+    assert [*texts.values()] == expected
+    assert all(part.training for part in model.modules())
+
+
+@pytest.mark.usefixtures("without_engine")
+@pytest.mark.parametrize(("new", "capacity"), [((10**9, 3), 48), ((5, 3), 6)])
+def test_memory_is_for_what_the_texts_can_become(
+    new: tuple[int, int], capacity: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int | None] = []
+
+    def spy(batch_size: int, *, capacity: int | None = None) -> RaggedCache:
+        asked.append(capacity)
+        return RaggedCache(MODEL.cache_layout(), batch_size, 48)
+
+    monkeypatch.setattr(MODEL, "new_ragged_cache", spy)
+    batch = Batch(MODEL)
+    for n in new:
+        batch.add([1], max_new_tokens=n)
+    batch.step()
+    assert asked == [capacity]
+
+
+def test_an_id_that_the_model_lacks_is_refused_whatever_its_tokenizer_has() -> None:
+    with pytest.raises(ModelError, match="45"):
+        Batch(MODEL, n_ids=100).add([45])
 
 
 def test_why_each_ended() -> None:

@@ -28,7 +28,7 @@ from stemma.inference import (
     speculate_ids,
     stream,
 )
-from stemma.inference.sampling import distribution
+from stemma.inference.sampling import distribution, draw
 from stemma.tokenizers import ByteTokenizer
 
 GREEDY = SamplingConfig(temperature=0)
@@ -273,3 +273,26 @@ def test_errors() -> None:
         list(speculate_ids(MODEL, [1], **{**options, "draft": ModelDraft(TARGET)}))
     with pytest.raises(ModelError, match="1 <= shortest <= longest"):
         PromptLookup(shortest=4)
+
+
+def test_a_draft_draws_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several of them would wait for each other longer than they draw."""
+    before, found = torch.get_num_threads(), list[tuple[str, int]]()
+
+    def spy(name: str, function: Any) -> Any:
+        def watched(*values: Any, **options: Any) -> Any:
+            found.append((name, torch.get_num_threads()))
+            return function(*values, **options)
+
+        return watched
+
+    monkeypatch.setattr("stemma.inference.drafts.distribution", spy("distribution", distribution))
+    monkeypatch.setattr("stemma.inference.drafts.draw", spy("draw", draw))
+    torch.set_num_threads(3)
+    try:
+        text = GrowingText(torch.tensor(PROMPT), SamplingConfig(seed=1), n_ids=4)
+        ModelDraft(OTHER).propose(text, 1)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert found == [("distribution", 1), ("draw", 1)]
