@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import tiny_model
 
-from stemma.errors import ModelError
+from stemma.errors import ConfigError, ModelError
 from stemma.inference import (
     Batch,
     ContinuousBatch,
@@ -302,6 +302,21 @@ def test_errors() -> None:
     with pytest.raises(ModelError, match="1 samplings for 2 prompts"):
         generate_batch(SPEAKS, BYTES, ["a", "b"], sampling=[SamplingConfig()])
     assert generate_batch(SPEAKS, BYTES, []) == []
+    with pytest.raises(ModelError, match=r"prompts is one text(.|\n)*list: \[prompts\]"):
+        generate_batch(SPEAKS, BYTES, "abc")
+
+
+def test_rules_are_laid_over_the_sampling_of_each_text_and_checked() -> None:
+    wild = SamplingConfig(temperature=50, seed=1)
+    for sampling in (wild, [wild, SamplingConfig()]):
+        found = generate_batch(
+            *(SPEAKS, BYTES, ["a", "bc"]), max_new_tokens=9, sampling=sampling, temperature=0
+        )
+        for text, generation in zip(["a", "bc"], found, strict=True):
+            alone = generate((SPEAKS, BYTES), text, max_new_tokens=9, temperature=0)
+            assert generation.ids == alone.ids
+    with pytest.raises(ConfigError, match="Did you mean 'temperature'"):
+        generate_batch(SPEAKS, BYTES, ["a"], temprature=2)  # type: ignore[call-arg]
 
 
 def test_more_texts_than_rows_take_turns() -> None:

@@ -75,6 +75,8 @@ def test_vectors_may_keep_their_length() -> None:
 
 def test_bad_input_is_named() -> None:
     encoder, tokenizer = model(), ByteTokenizer()
+    with pytest.raises(ModelError, match=r"texts is one text(.|\n)*Put it in a list: \[texts\]"):
+        embed_texts(model(), ByteTokenizer(), "a string")
     with pytest.raises(ModelError, match="text 1 is empty"):
         embed_texts(encoder, tokenizer, ["a", ""])
     with pytest.raises(ModelError, match="pooling='max'"):

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from stemma.errors import ModelError
 from stemma.inference.evaluation_mode import evaluating
+from stemma.inference.several_texts import refuse_one_text
 from stemma.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -46,8 +47,9 @@ def embed_texts(
         batch_size: texts at a time, of similar lengths.
 
     Raises:
-        ModelError: if a text gives no ids.
+        ModelError: if a text gives no ids, or ``texts`` is one string.
     """
+    refuse_one_text(texts, "texts")
     if pooling not in _POOLING:
         raise ModelError(f"pooling={pooling!r}", cure=f"There is: {', '.join(_POOLING)}.")
     rows = [_fitting(tokenizer, text, model.context_length) for text in texts]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from stemma.errors import ModelError
 from stemma.inference.batch import Batch
 from stemma.inference.cached_model import PagedModel, RaggedModel
+from stemma.inference.continuation import SamplingRules
 from stemma.inference.continuous import ContinuousBatch
 from stemma.inference.generation import FinishReason, Generation, Report, Writer
 from stemma.inference.requests import Token, TokenSource
 from stemma.inference.sampling_config import SamplingConfig
+from stemma.inference.several_texts import refuse_one_text
 from stemma.inference.text import (
     collect,
     ids_of_prompt,
@@ -73,6 +75,7 @@ def generate_batch(
     top_alternatives: int = 0,
     rows: int = 16,
     source: TokenSource | None = None,
+    **rules: Unpack[SamplingRules],
 ) -> list[Generation]:
     """Continue prompts of any lengths together; each text is what it would be alone.
 
@@ -92,13 +95,17 @@ def generate_batch(
         rows: the most texts that are computed at once.
         source: what computes them; by default a `Batch` if all fit into ``rows``, else a
             `ContinuousBatch` with room for the ``rows`` longest.
+        rules: fields of `SamplingConfig` by name, laid over ``sampling``; a seed is that of each.
 
     Returns:
         One `Generation` for each prompt, in their order.
 
     Raises:
-        ModelError: as in `stream`; and if there is not one sampling for each prompt.
+        ModelError: as in `stream`; and if there is not one sampling for each prompt, or
+            ``prompts`` is one string.
+        ConfigError: if a rule is unknown or out of range.
     """
+    refuse_one_text(prompts, "prompts")
     check_vocabulary(tokenizer.vocab_size, model.vocab_size)
     ends = tokenizer.end_ids if stop_ids is None else frozenset(stop_ids)
     options: dict[str, Any] = {
@@ -106,7 +113,7 @@ def generate_batch(
         "stop_ids": ends,
         "top_alternatives": top_alternatives,
     }
-    rules = _for_each(sampling, len(prompts))
+    samplings = _for_each(sampling, len(prompts), rules)
     if source is None and not isinstance(model, RaggedModel):
         return [
             collect(
@@ -119,11 +126,11 @@ def generate_batch(
                     **options,
                 )
             )
-            for prompt, rule in zip(prompts, rules, strict=True)
+            for prompt, rule in zip(prompts, samplings, strict=True)
         ]
     texts = [
         _Text(tokenizer, prompt, rule, **options)
-        for prompt, rule in zip(prompts, rules, strict=True)
+        for prompt, rule in zip(prompts, samplings, strict=True)
     ]
     longest = [len(text.prompt_ids) + max_new_tokens for text in texts]
     source = source or _source(model, longest, rows, tokenizer.vocab_size)
@@ -164,12 +171,17 @@ def _source(model: LanguageModel, longest: Sequence[int], rows: int, n_ids: int)
 
 
 def _for_each(
-    sampling: SamplingConfig | Sequence[SamplingConfig] | None, n: int
+    sampling: SamplingConfig | Sequence[SamplingConfig] | None, n: int, rules: SamplingRules
 ) -> Sequence[SamplingConfig]:
+    """One sampling for each of ``n`` prompts, with the rules laid over it."""
     if sampling is None or isinstance(sampling, SamplingConfig):
-        return [sampling or SamplingConfig()] * n
+        return [_laid_over(sampling or SamplingConfig(), rules)] * n
     if len(sampling) != n:
         raise ModelError(
             f"{len(sampling)} samplings for {n} prompts", cure="Give one for all, or one for each."
         )
-    return sampling
+    return [_laid_over(one, rules) for one in sampling]
+
+
+def _laid_over(sampling: SamplingConfig, rules: SamplingRules) -> SamplingConfig:
+    return SamplingConfig.parse({**sampling.model_dump(), **rules}, source="sampling")
