@@ -53,7 +53,7 @@ def assert_one_function(model: Transformer, prompts: list[list[int]], n: int) ->
     longest = max(map(len, prompts)) + n
     engine = ContinuousBatch(model, n_blocks=-(-longest // 16) + 1, chunk=24)
     assert by(engine, prompts, n) == expected
-    for draft in (PromptLookup(), ModelDraft(model)):
+    for draft in (PromptLookup(shortest=1), ModelDraft(model)):
         for prompt, ids in zip(prompts, expected, strict=True):
             statistics = SpeculationStatistics()
             options: dict[str, Any] = {"max_new_tokens": n, "sampling": GREEDY}

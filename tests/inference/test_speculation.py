@@ -98,7 +98,7 @@ def p_value(draft: Draft, rules: SamplingConfig, n_samples: int, seed: int) -> f
 
 
 def drafts() -> dict[str, Draft]:
-    return {"model": ModelDraft(OTHER), "lookup": PromptLookup()}
+    return {"model": ModelDraft(OTHER), "lookup": PromptLookup(shortest=1)}
 
 
 @pytest.mark.parametrize("rules", RULES)
@@ -173,7 +173,7 @@ KINDS = {
     "far": lambda: ModelDraft(tiny_model(seed=5)),
     "short": lambda: ModelDraft(tiny_model(seed=1, context_length=12)),
     "uncached": lambda: ModelDraft(NEAR, cached=False),
-    "lookup": PromptLookup,
+    "lookup": lambda: PromptLookup(shortest=1),
 }
 
 
@@ -237,9 +237,10 @@ def test_lookup_by_hand() -> None:
     assert proposal([1, 2, 3, 8, 2, 3, 7, 1, 2, 3]) == [8, 2, 3]  # the longest run decides
     assert proposal([1, 2, 3, 8, 2, 3, 7, 1, 2, 3], longest=2) == [7, 1, 2]  # then the latest
     assert proposal([1, 2, 3]) == []
-    assert proposal([5, 5]) == [5]
+    assert proposal([1, 2, 1]) == []  # a single id is no evidence
+    assert proposal([5, 5], shortest=1) == [5]
     assert proposal([5]) == []
-    assert proposal([1, 2, 1], shortest=2) == []
+    assert proposal([1, 2, 1], shortest=1) == [2, 1]
 
 
 def test_residual_by_hand() -> None:
@@ -252,7 +253,7 @@ def test_it_streams_text() -> None:
     model = tiny_model(vocab_size=BYTES.vocab_size, seed=3)
 
     def decode(*arguments: Any, **options: Any) -> Any:
-        return speculate_ids(*arguments, draft=PromptLookup(), **options)
+        return speculate_ids(*arguments, draft=PromptLookup(shortest=1), **options)
 
     drafted = collect(
         stream(model, BYTES, "abc", max_new_tokens=20, sampling=GREEDY, decode=decode)

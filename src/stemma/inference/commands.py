@@ -10,9 +10,10 @@ import typer
 from stemma.inference.options import DtypeOption, QuantiseOption, note_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Generator, Sequence
+    from functools import partial
 
-    from stemma.inference import Generation, SamplingConfig
+    from stemma.inference import Generation, SamplingConfig, SpeculationStatistics
     from stemma.models import LanguageModel
     from stemma.tokenizers import Tokenizer
 
@@ -116,7 +117,8 @@ def generate_command(
     split_bias(logit_bias or ())
     StopStrings(stop or ())
     prompts = _prompts(prompt, batch)
-    decode: dict[str, Any] = {"decode": _drafted(draft)} if draft else {}
+    drafted = _drafted(draft) if draft else None
+    decode: dict[str, Any] = {"decode": drafted} if drafted else {}
     loaded, tokenizer = load_as_asked(model, dtype, quantise)
     if logit_bias:
         sampling = sampling.replace(logit_bias=parse_bias(tokenizer, logit_bias))
@@ -129,6 +131,8 @@ def generate_command(
         _continue_one(
             (loaded, tokenizer), prompts[0], samples, overflow=overflow, **decode, **wanted
         )
+    if drafted:
+        _say_what_it_was_worth(drafted.keywords["statistics"])
 
 
 def load_as_asked(
@@ -169,16 +173,31 @@ def _prompts(prompt: str, batch: Path | None) -> list[str]:
     return [_standard_input() if prompt == "-" else prompt]
 
 
-def _drafted(name: str) -> Callable[..., Generator[int, None, None]]:
-    """Speculative decoding with a draft by its name."""
+def _drafted(name: str) -> partial[Generator[int, None, None]]:
+    """Speculative decoding with a draft by its name, which counts as it goes."""
     from functools import partial
 
-    from stemma.inference import Draft, ModelDraft, PromptLookup, speculate_ids
+    from stemma.inference import (
+        Draft,
+        ModelDraft,
+        PromptLookup,
+        SpeculationStatistics,
+        speculate_ids,
+    )
 
     draft: Draft = (
         PromptLookup() if name == "lookup" else ModelDraft(load_as_asked(name, None, None)[0])
     )
-    return partial(speculate_ids, draft=draft)
+    return partial(speculate_ids, draft=draft, statistics=SpeculationStatistics())
+
+
+def _say_what_it_was_worth(counted: SpeculationStatistics) -> None:
+    typer.secho(
+        f"draft: {counted.tokens_per_call:.2f} tokens per pass of the model, {counted.accepted:,} "
+        f"of {counted.examined:,} guesses accepted ({counted.acceptance:.0%})",
+        err=True,
+        dim=True,
+    )
 
 
 def _continue_one(

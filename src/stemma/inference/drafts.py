@@ -93,10 +93,11 @@ class PromptLookup:
 
     Args:
         longest: the most ids that are looked for.
-        shortest: the fewest.
+        shortest: the fewest; what follows a single id that was there before is mostly another, and
+            a wrong guess costs more than none.
     """
 
-    def __init__(self, *, longest: int = 3, shortest: int = 1) -> None:
+    def __init__(self, *, longest: int = 3, shortest: int = 2) -> None:
         if not 1 <= shortest <= longest:
             raise ModelError(f"shortest={shortest}, longest={longest}: 1 <= shortest <= longest")
         self._longest = longest

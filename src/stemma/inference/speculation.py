@@ -196,4 +196,6 @@ def _judge(
 
 
 def _draw(weights: Float[Tensor, " n_ids"], text: GrowingText) -> int:
+    if text.sampling.greedy:
+        return int(weights.argmax())  # one id has all the weight, and a logarithm of zeros is slow
     return int(draw(weights.log().unsqueeze(0), text.generator))
