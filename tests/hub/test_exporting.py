@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from stemma.cli import build_app
 from stemma.errors import ModelError
 from stemma.hub import Manners, ModelCard, export, export_gguf, load, read_manners, save_model
+from stemma.hub.exporting import written_as
 from stemma.hub.manners import without_template
 from stemma.models import Transformer, TransformerConfig, preset
 from stemma.nn import (
@@ -209,10 +210,17 @@ def test_the_command(source: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(build_app("export"), ["export", str(source), str(out)])
     assert done.exit_code == 0, done.output
     assert "model.safetensors" in done.stdout
+    assert re.search(rf"^written: {out} \(f32, [\d.]+ MB\)$", done.stdout, re.MULTILINE)
     assert f"next: stemma push {out}" in done.stdout
     arguments = ["export", str(source), str(tmp_path / "q.gguf"), "--dtype", "q8_0"]
     done = CliRunner().invoke(build_app("export"), arguments)
     assert f"next: llama-cli -m {tmp_path / 'q.gguf'}" in done.stdout
+    size = (tmp_path / "q.gguf").stat().st_size / 1e6
+    assert f"written: {tmp_path / 'q.gguf'} (q8_0, {size:.1f} MB)\n" in done.stdout
     assert load(tmp_path / "q.gguf")[0].config == load(source)[0].config
+    CliRunner().invoke(build_app("export"), ["export", str(source), str(tmp_path / "h.gguf")])
+    assert written_as(tmp_path / "h.gguf") == "f16"
+    bf16 = export(source, tmp_path / "bf16", dtype="bf16")
+    assert written_as(bf16) == "bf16"
     done = CliRunner().invoke(build_app("export"), ["export", str(source), "x", "--to", "onnx"])
     assert done.exit_code == 2

@@ -54,7 +54,11 @@ def export_command(
         ),
     ] = None,
     dtype: Annotated[
-        str | None, typer.Option(help="f32, f16 or bf16; for gguf also q8_0 and q4_0.")
+        str | None,
+        typer.Option(
+            help="f32, f16 or bf16; for gguf also q8_0 and q4_0. By default what the model has, "
+            "but f16 for a gguf of 32 bits."
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> None:
@@ -62,7 +66,7 @@ def export_command(
 
     The tokenizer, the chat template and the model card go with it.
     """
-    from stemma.hub.exporting import export
+    from stemma.hub.exporting import export, written_as
     from stemma.hub.progress import saying
 
     with saying(f"writing {out}"):
@@ -70,6 +74,8 @@ def export_command(
     files = [path] if path.is_file() else sorted(path.iterdir())
     for file in files:
         typer.echo(f"  {file.stat().st_size:>15,} bytes  {file}")
+    n_bytes = sum(file.stat().st_size for file in files)
+    typer.echo(f"written: {path} ({written_as(path)}, {n_bytes / 1e6:,.1f} MB)")
     following = f"llama-cli -m {path}" if path.is_file() else f"stemma push {path} OWNER/REPO"
     typer.echo(f"next: {following}")
 

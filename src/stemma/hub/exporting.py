@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, cast
 
+from gguf import LlamaFileType
+
 from stemma import __version__
 from stemma.errors import ModelError
 from stemma.hub.card import ModelCard
@@ -12,11 +14,15 @@ from stemma.hub.catalog import catalog
 from stemma.hub.fetching import licence_of
 from stemma.hub.gguf_export import GGUFType, check_file, export_gguf
 from stemma.hub.manners import read_manners
-from stemma.hub.model_directory import README, check_place, save_model
+from stemma.hub.model_directory import CONFIG, README, check_place, save_model
 from stemma.hub.opening import GGUF, find_model, load
+from stemma.hub.weight_files import read_json
+from stemma.tokenizers.formats.gguf_metadata import read_head
 
 Format = Literal["hf", "gguf"]
-_OF_HF = ("f32", "f16", "bf16")
+_IN_SHORT = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+_OF_HF = tuple(_IN_SHORT.values())
+_FILE_TYPE = "general.file_type"
 
 
 def export(
@@ -66,6 +72,20 @@ def export(
         )
     card = _card(place, str(source), licence, written)
     return save_model(model, tokenizer, out, card=card, manners=manners, overwrite=overwrite)
+
+
+def written_as(path: Path) -> str:
+    """The type of the matrices in what `export` wrote, in the words of its ``dtype``.
+
+    Raises:
+        ModelError: if its ``config.json`` cannot be read.
+        TokenizerError: if the file cannot be read.
+    """
+    if path.is_file():
+        entries, _ = read_head(path, lambda name: name == _FILE_TYPE)
+        return LlamaFileType(entries[_FILE_TYPE]).name.partition("_")[2].lower()
+    dtype: str = read_json(path / CONFIG)["dtype"]
+    return _IN_SHORT.get(dtype, dtype)
 
 
 def _check(out: Path, to: Format, dtype: str | None, *, overwrite: bool) -> None:
