@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from stemma import hub
 from stemma.errors import ConfigError, DataError, ModelError
 from stemma.inference.commands import generate_command
-from stemma.tokenizers import ByteTokenizer
+from stemma.tokenizers import ByteTokenizer, CharacterTokenizer, WordTokenizer
 
 BYTES = ByteTokenizer()
 Run = Callable[..., Result]
@@ -175,6 +175,26 @@ def test_each_prompt_of_a_file_has_the_seed_of_its_sample(run: Run, tmp_path: Pa
     alone = [json.loads(line) for line in run("a", *options, "--samples", "2").stdout.splitlines()]
     assert [row["text"] for row in together] == [row["text"] for row in alone]
     assert together[0]["text"] != together[1]["text"]
+
+
+def test_a_draft_whose_ids_mean_something_else_is_refused(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = CharacterTokenizer("abc")
+    found = {True: (NextByte(), others), False: (NextByte(), BYTES)}
+    places = iter([False, True])
+    monkeypatch.setattr(hub, "load", lambda name, dtype: found[next(places)])
+    result = run("abc", "--draft", "another")
+    assert isinstance(result.exception, ModelError)
+    assert "--draft another: its ids stand for other texts" in str(result.exception)
+
+
+def test_tokenizers_agree_where_each_id_means_the_same() -> None:
+    few, more = WordTokenizer.train(["a b"]), WordTokenizer.train(["a b c"])
+    assert BYTES.agrees_with(ByteTokenizer())
+    assert not BYTES.agrees_with(CharacterTokenizer("abc"))
+    assert few.agrees_with(few)
+    assert not few.agrees_with(more)
 
 
 def test_a_draft_leaves_the_text_as_it_is(run: Run) -> None:

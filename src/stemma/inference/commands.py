@@ -117,9 +117,9 @@ def generate_command(
     split_bias(logit_bias or ())
     StopStrings(stop or ())
     prompts = _prompts(prompt, batch)
-    drafted = _drafted(draft) if draft else None
-    decode: dict[str, Any] = {"decode": drafted} if drafted else {}
     loaded, tokenizer = load_as_asked(model, dtype, quantise)
+    drafted = _drafted(draft, tokenizer) if draft else None
+    decode: dict[str, Any] = {"decode": drafted} if drafted else {}
     if logit_bias:
         sampling = sampling.replace(logit_bias=parse_bias(tokenizer, logit_bias))
     wanted: dict[str, Any] = {"max_new_tokens": max_new_tokens, "stop": stop or ()}
@@ -173,10 +173,11 @@ def _prompts(prompt: str, batch: Path | None) -> list[str]:
     return [_standard_input() if prompt == "-" else prompt]
 
 
-def _drafted(name: str) -> partial[Generator[int, None, None]]:
+def _drafted(name: str, tokenizer: Tokenizer) -> partial[Generator[int, None, None]]:
     """Speculative decoding with a draft by its name, which counts as it goes."""
     from functools import partial
 
+    from stemma.errors import ModelError
     from stemma.inference import (
         Draft,
         ModelDraft,
@@ -185,9 +186,16 @@ def _drafted(name: str) -> partial[Generator[int, None, None]]:
         speculate_ids,
     )
 
-    draft: Draft = (
-        PromptLookup() if name == "lookup" else ModelDraft(load_as_asked(name, None, None)[0])
-    )
+    draft: Draft = PromptLookup()
+    if name != "lookup":
+        model, its_own = load_as_asked(name, None, None)
+        if not its_own.agrees_with(tokenizer):
+            raise ModelError(
+                "its ids stand for other texts than the model's",
+                where=f"--draft {name}",
+                cure="Draft with a model of the same tokenizer, or with --draft lookup.",
+            )
+        draft = ModelDraft(model)
     return partial(speculate_ids, draft=draft, statistics=SpeculationStatistics())
 
 

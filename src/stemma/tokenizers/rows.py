@@ -33,6 +33,39 @@ def as_row(ids: Iterable[int]) -> NDArray[Any]:
     return np.asarray(ids if isinstance(ids, Sequence) else list(ids))
 
 
+def known_row(
+    ids: Iterable[int], vocab_size: int, unused: NDArray[np.int64]
+) -> NDArray[np.integer[Any]]:
+    """Ids as one row, all of them of a vocabulary.
+
+    Args:
+        ids: what is given as ids.
+        vocab_size: ids are below.
+        unused: ids below that stand for nothing.
+
+    Raises:
+        TokenizerError: naming the first that is none, and its place.
+    """
+    row = as_row(ids)
+    if row.ndim != 1 or (row.size and row.dtype.kind not in "iu"):
+        raise TokenizerError(f"ids must be one row of integers, got {row.dtype} {row.shape}")
+    if not row.size:
+        return row.astype(np.int32)
+    if row.min() < 0 or row.max() >= vocab_size:
+        at = np.flatnonzero((row < 0) | (row >= vocab_size))[0]
+        raise TokenizerError(
+            f"id {row[at]} at position {at} is outside the vocabulary, 0 to {vocab_size - 1}",
+            cure="Decode with the tokenizer that made the ids.",
+        )
+    if unused.size and np.isin(row, unused).any():
+        at = np.flatnonzero(np.isin(row, unused))[0]
+        raise TokenizerError(
+            f"id {row[at]} at position {at} stands for nothing: the vocabulary leaves it out",
+            cure="Decode with the tokenizer that made the ids.",
+        )
+    return row
+
+
 def concatenate(parts: Iterable[Sequence[int] | NDArray[np.int32]]) -> NDArray[np.int32]:
     """Rows of ids, one after another."""
     rows = [np.asarray(part, np.int32) for part in parts]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemma.errors import TokenizerError
-from stemma.tokenizers.rows import Spans, as_row, concatenate, original_spans, with_spans
+from stemma.tokenizers.rows import Spans, concatenate, known_row, original_spans, with_spans
 from stemma.tokenizers.special import (
     END_OF_TEXT,
     AddedToken,
@@ -354,25 +354,7 @@ class Tokenizer(ABC):
 
     def _checked(self, ids: Iterable[int]) -> NDArray[np.integer[Any]]:
         """The ids as one row, all of them of the vocabulary."""
-        row = as_row(ids)
-        if row.ndim != 1 or (row.size and row.dtype.kind not in "iu"):
-            raise TokenizerError(f"ids must be one row of integers, got {row.dtype} {row.shape}")
-        if not row.size:
-            return row.astype(np.int32)
-        if row.min() < 0 or row.max() >= self.vocab_size:
-            at = np.flatnonzero((row < 0) | (row >= self.vocab_size))[0]
-            raise TokenizerError(
-                f"id {row[at]} at position {at} is outside the vocabulary, "
-                f"0 to {self.vocab_size - 1}",
-                cure="Decode with the tokenizer that made the ids.",
-            )
-        if self._unused.size and np.isin(row, self._unused).any():
-            at = np.flatnonzero(np.isin(row, self._unused))[0]
-            raise TokenizerError(
-                f"id {row[at]} at position {at} stands for nothing: the vocabulary leaves it out",
-                cure="Decode with the tokenizer that made the ids.",
-            )
-        return row
+        return known_row(ids, self.vocab_size, self._unused)
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
@@ -383,6 +365,10 @@ class Tokenizer(ABC):
         """sha256 of everything that decides the ids: equal fingerprints encode equally."""
         canonical = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def agrees_with(self, other: Tokenizer) -> bool:
+        """Whether every id of ``other`` stands for the same bytes here; here there may be more."""
+        return self._spellings[: other.vocab_size] == other._spellings
 
     def save(self, directory: str | Path, *, overwrite: bool = False) -> Path:
         """Write ``tokenizer.json``, its sha256, and ``tokenizer_config.json`` for ``transformers``.
