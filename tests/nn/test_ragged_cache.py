@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stemma.errors import ModelError
 from stemma.models import Transformer, TransformerConfig
-from stemma.nn import CacheLayout, PagedCache, RaggedCache
+from stemma.nn import BlockPool, CacheLayout, PagedCache, RaggedCache
 
 LAYOUT = CacheLayout(1, 2, 3)
 KINDS: dict[str, dict[str, Any]] = {
@@ -146,6 +146,73 @@ def test_a_pass_that_was_interrupted_leaves_no_trace() -> None:
     cache = RaggedCache(LAYOUT, 2, 4)
     cache.append(0, states(2, 2), states(2, 2))
     assert cache.lengths == (0, 0)
+
+
+@pytest.mark.parametrize("paged", [False, True], ids=["ragged", "paged"])
+def test_a_pass_is_placed_anew_after_one_that_was_interrupted(paged: bool) -> None:
+    """Whatever has changed: what is announced, how many ids come, or how long rows are."""
+    layout = LAYOUT._replace(n_kv_heads=1, d_head=1)
+    ragged = RaggedCache(layout, 2, 4)
+    cache = BlockPool(layout, 4, 2).rows([[3, 1], [0, 2]], [0, 0]) if paged else ragged
+
+    def rows_after(*given: list[int]) -> list[list[float]]:
+        states = torch.tensor(given, dtype=torch.float32)[:, None, :, None]
+        return cache.append(0, states, states)[0][:, 0, :, 0].tolist()
+
+    cache.expect([1, 2])
+    assert rows_after([1, 9], [2, 3]) == [[1, 0], [2, 3]]
+    assert rows_after([1, 9, 9], [2, 3, 9]) == [[1, 0], [2, 3]]
+    cache.expect([2, 1])
+    assert rows_after([4, 5], [6, 9]) == [[4, 5], [6, 3]]
+    cache.advance(2)
+    assert cache.lengths == (2, 1)
+    assert rows_after([7], [8]) == [[4, 5, 7], [6, 8, 0]]
+    assert rows_after([1, 2], [3, 4]) == [[4, 5, 1, 2], [6, 3, 4, 0]]
+    if not paged:
+        ragged.truncate([1, 0])
+        assert rows_after([7, 8], [9, 6]) == [[4, 7, 8], [9, 6, 4]]
+        ragged.row(1).advance(1)
+        assert rows_after([1, 2], [3, 5]) == [[4, 1, 2], [9, 3, 5]]
+
+
+def test_what_is_expected_is_of_one_pass() -> None:
+    cache = RaggedCache(LAYOUT, 2, 4)
+    cache.expect([1, 0])
+    cache.append(0, states(2, 1), states(2, 1))
+    cache.advance(1)
+    assert cache.lengths == (1, 0)
+    assert cache.positions(2).tolist() == [[1, 2], [0, 1]]
+    cache.append(0, states(2, 2), states(2, 2))
+    cache.advance(2)
+    assert cache.lengths == (3, 2)
+
+
+@torch.inference_mode()
+def test_a_row_ends_when_rows_are_selected() -> None:
+    rows = Rows(MODELS["rotary"], 3, paged=False)
+    rows.assert_alike([[1, 2, 3], [4], []])
+    kept = [rows.cache.row(i) for i in range(3)]
+    rows.cache.select([0, 1, 2])
+    assert [row.length for row in kept] == [3, 1, 0]  # nothing has moved
+    rows.cache.select([1, 0])
+    for i, row in enumerate(kept):
+        with pytest.raises(ModelError, match=rf"(?s)the cache of row {i} has other.*row anew"):
+            row.length  # noqa: B018
+        with pytest.raises(ModelError, match="has other rows"):
+            MODELS["rotary"].hidden_states(torch.tensor([[5]]), cache=row)
+        with pytest.raises(ModelError, match="has other rows"):
+            row.truncate(0)
+    assert rows.cache.lengths == (1, 3)
+    assert rows.cache.row(1).length == 3
+
+
+def test_a_row_has_no_rows() -> None:
+    cache = RaggedCache(LAYOUT, 2, 4)
+    with pytest.raises(ModelError, match=r"(?s)rows \[0, 0\] of a cache that is itself a row"):
+        cache.row(1).select([0, 0])
+    for index in (-1, 2):
+        with pytest.raises(ModelError, match=f"row {index}, and the cache has 2 rows"):
+            cache.row(index)
 
 
 def test_errors() -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from stemma.errors import ModelError
 from stemma.nn.cache import CacheLayout
-from stemma.nn.ragged_cache import RaggedRows
+from stemma.nn.ragged_cache import Places, RaggedRows
 
 
 class BlockPool:
@@ -68,7 +68,7 @@ class PagedCache(RaggedRows):
         longest = max(map(len, tables), default=0)
         padded = [[*table, *[0] * (longest - len(table))] for table in tables]
         self.tables = self._tensor_of(padded)
-        self._slots: Tensor | None = None
+        self._placed: Places | None = None
 
     def _tensor_of(self, tables: list[list[int]]) -> Tensor:
         return torch.tensor(tables, dtype=torch.int64, device=self._device)
@@ -85,15 +85,17 @@ class PagedCache(RaggedRows):
             ModelError: if a text's blocks have no room for them.
         """
         n, size = keys.shape[2], self.pool.block_size
-        if self._slots is None or self._places is None:
+        places = self.places(n)
+        if self._placed is not places:
             self._check(n)
-            places, positions = self.places(n), torch.arange(self.end(n), device=self._device)
+            positions = torch.arange(self.end(n), device=self._device)
             self._slots = self.tables[:, positions // size] * size + positions % size
             block = self.tables[places.rows, places.positions // size]
             self._targets = block * size + places.positions % size
+            self._placed = places
         memory = self.pool.memory[layer]
         for part, states in zip(memory, (keys, values), strict=True):
-            part[self._targets] = self.places(n).of(states).to(part.dtype)
+            part[self._targets] = places.of(states).to(part.dtype)
         seen = memory[:, self._slots].transpose(2, 3).to(keys.dtype)
         return seen[0], seen[1]
 

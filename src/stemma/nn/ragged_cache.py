@@ -48,7 +48,7 @@ class RaggedRows(Cache):
     def __init__(self, lengths: Sequence[int], device: torch.device | str) -> None:
         self._lengths = [*lengths]
         self._counts: list[int] | None = None
-        self._places: Places | None = None
+        self._places: tuple[object, Places] | None = None
         self._device = device
 
     @property
@@ -70,7 +70,6 @@ class RaggedRows(Cache):
         if len(counts) != len(self._lengths):
             raise ModelError(f"{len(counts)} counts, and the cache has {len(self._lengths)} rows")
         self._counts = [*counts]
-        self._places = None
 
     def end(self, n: int) -> int:
         """Length of the longest row after ``n`` more ids, padding left out."""
@@ -79,7 +78,6 @@ class RaggedRows(Cache):
 
     def positions(self, n: int) -> Int[Tensor, "batch n"]:
         """Where the next ``n`` ids of each row stand; padding stands where the last id does."""
-        self._places = None
         step = torch.arange(n, device=self._device)
         last = self._tensor(self._next(n)).unsqueeze(1) - 1
         start = self._tensor(self._lengths).unsqueeze(1)
@@ -89,21 +87,23 @@ class RaggedRows(Cache):
         """Count the ids of a pass that every layer has written."""
         pairs = zip(self._lengths, self._next(n), strict=True)
         self._lengths = [length + count for length, count in pairs]
-        self._counts = self._places = None
+        self._counts = None
 
     def places(self, n: int) -> Places:
         """Where the ids of this pass belong; made once for all layers."""
-        if self._places is None:
-            counts = self._next(n)
+        counts = self._next(n)
+        made_of = (n, [*counts], [*self._lengths])
+        if self._places is None or self._places[0] != made_of:
             rows = [row for row, count in enumerate(counts) for _ in range(count)]
             steps = [step for count in counts for step in range(count)]
             at = [self._lengths[row] + step for row, step in zip(rows, steps, strict=True)]
             taken = [row * n + step for row, step in zip(rows, steps, strict=True)]
             whole = len(taken) == n * len(counts)
-            self._places = Places(
+            places = Places(
                 self._tensor(rows), self._tensor(at), None if whole else self._tensor(taken)
             )
-        return self._places
+            self._places = made_of, places
+        return self._places[1]
 
     def _next(self, n: int) -> list[int]:
         if self._counts is None:
@@ -171,7 +171,13 @@ class RaggedCache(RaggedRows):
         return seen[0], seen[1]
 
     def row(self, index: int) -> RaggedRow:
-        """One row as a cache of its own: what is added to it is in this one too."""
+        """One row as a cache of its own: what is added to it is in this one too.
+
+        Raises:
+            ModelError: if there is no such row.
+        """
+        if not 0 <= index < len(self._lengths):
+            raise ModelError(f"row {index}, and the cache has {len(self._lengths)} rows")
         return RaggedRow(self, index)
 
     def truncate(self, lengths: Sequence[int]) -> None:
@@ -203,14 +209,35 @@ class RaggedRow(KVCache):
     """
 
     def __init__(self, cache: RaggedCache, index: int) -> None:
-        self._memory = cache.memory[:, :, index : index + 1]
+        self._whole = cache.memory
+        self._memory = self._whole[:, :, index : index + 1]
         self._cache = cache
         self._index = index
 
+    def select(self, rows: Sequence[int]) -> None:
+        """Refused: other rows of its cache have no place beside it.
+
+        Raises:
+            ModelError: always.
+        """
+        raise ModelError(
+            f"rows {[*rows]} of a cache that is itself a row of another",
+            cure="Select rows of the cache that this one was made of.",
+        )
+
     @property
     def _length(self) -> int:
-        return self._cache._lengths[self._index]
+        return self._lengths[self._index]
 
     @_length.setter
     def _length(self, length: int) -> None:
-        self._cache._lengths[self._index] = length
+        self._lengths[self._index] = length
+
+    @property
+    def _lengths(self) -> list[int]:
+        if self._cache.memory is not self._whole:
+            raise ModelError(
+                f"the cache of row {self._index} has other rows since they were selected",
+                cure="Make the row anew.",
+            )
+        return self._cache._lengths
