@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import warnings
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
-from stemma.cli import COMMANDS, main
+from stemma.cli import COMMANDS, build_app, main
 from stemma.errors import TokenizerError
 from stemma.tokenizers import kernels
 
@@ -44,6 +46,13 @@ def test_the_summary_is_the_commands_own_first_line(name: str) -> None:
         assert command.summary
     else:
         assert target.__doc__.splitlines()[0] == command.summary
+
+
+def test_help_fills_its_lines_and_keeps_brackets() -> None:
+    arguments = ["pull", "--help"]
+    shown = CliRunner().invoke(build_app("pull"), arguments, env={"COLUMNS": "80"}).stdout
+    assert "in a mirror folder\n (STEMMA_MIRROR), then" in re.sub(" +\n", "\n", shown)
+    assert "owner/repo[@revision]" in shown
 
 
 @pytest.mark.parametrize("path", HELP_PATHS, ids=" ".join)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import warnings
 from importlib import import_module
+from inspect import cleandoc
 from typing import NamedTuple
 
 import typer
@@ -92,8 +93,14 @@ def build_app(wanted: str | None) -> typer.Typer:
         if isinstance(target, typer.Typer):
             app.add_typer(target, name=name, help=command.summary)
         else:
-            app.command(name, help=None if target else command.summary)(target or _named_only)
+            text = _paragraphs(target.__doc__ or "") if target else command.summary
+            app.command(name, help=text)(target or _named_only)
     return app
+
+
+def _paragraphs(docstring: str) -> str:
+    """A docstring with each paragraph on one line: typer keeps the ends of lines but the first."""
+    return "\n\n".join(" ".join(part.split()) for part in cleandoc(docstring).split("\n\n"))
 
 
 def _print_version(asked: bool) -> None:

@@ -61,7 +61,7 @@ def _explain(error: ValidationError, root: type[BaseModel], source: str) -> Conf
             case "extra_forbidden":
                 lines.append(f"unknown key {dotted!r}")
                 names = _names_beside(path, root)
-                close = difflib.get_close_matches(path[-1], names, n=1, cutoff=0.5)
+                close = difflib.get_close_matches(path[-1], names, n=1)
                 meant = [p for p in _all_paths(root) if p.rpartition(".")[2] == path[-1]]
                 meant += [".".join([*path[:-1], name]) for name in close]
                 cures.append(

@@ -218,6 +218,7 @@ def test_commands(tmp_path: Path) -> None:
     assert "top_k" not in session.say("/set top_k none")
     assert "max_new_tokens 7" in session.say("/set max_new_tokens 7")
     assert "Did you mean 'temperature'?" in session.say("/set temprature 1")
+    assert "The keys here are: " in session.say("/set nonsense=3")
     assert "temperature = 'hot': input should be a number" in session.say("/set temperature hot")
     assert "a name and a value are needed" in session.say("/set temperature")
     session.say("/system Be kind.")

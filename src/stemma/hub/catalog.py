@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -164,11 +164,15 @@ def _find(name: str, entries: Catalog) -> tuple[Entry, list[str]]:
 
 def suggestion(name: str, choices: list[str]) -> str:
     """A sentence that offers the names nearest to ``name``, or all of them."""
-    folded = {choice.lower(): choice for choice in choices}
-    nearest = difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.5)
-    if nearest:
-        return f"Did you mean {' or '.join(repr(folded[near]) for near in nearest)}?"
+    if near := nearest(name, choices):
+        return f"Did you mean {' or '.join(map(repr, near))}?"
     return f"It has: {', '.join(choices)}."
+
+
+def nearest(name: str, choices: Iterable[str]) -> list[str]:
+    """The names that are much like ``name``, at most three."""
+    folded = {choice.lower(): choice for choice in choices}
+    return [folded[near] for near in difflib.get_close_matches(name.lower(), folded, n=3)]
 
 
 def is_here(entry: Entry) -> bool:

@@ -16,7 +16,9 @@ _MANY_FILES = 8
 def pull_command(
     name: Annotated[
         str,
-        typer.Argument(help="A name of the catalog, owner/repo[@revision], an address, or a path."),
+        typer.Argument(
+            help=r"A name of the catalog, owner/repo\[@revision], an address, or a path."
+        ),
     ] = "",
     *,
     to: Annotated[

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from stemma.errors import ModelError
 from stemma.hub.assembly import interleaved
-from stemma.hub.gguf_names import ARCHITECTURES, Architecture
+from stemma.hub.gguf_names import ARCHITECTURES, READ_AND_WRITTEN, Architecture
 from stemma.hub.manners import Manners
 from stemma.models import Transformer, TransformerConfig
 from stemma.models.families import family_for
@@ -112,7 +112,7 @@ def export_gguf(
     if named not in ARCHITECTURES:
         raise ModelError(
             f"a GGUF file cannot hold a {family.model_type}",
-            cure=f"There is {', '.join(ARCHITECTURES)}.",
+            cure=READ_AND_WRITTEN,
         )
     architecture = ARCHITECTURES[named]
     config_json, tensors = family.to_huggingface(model.config, model.state_dict())

@@ -17,7 +17,7 @@ from gguf.constants import GGMLQuantizationType
 from numpy.typing import NDArray
 
 from stemma.errors import ConfigError, ModelError, TokenizerError
-from stemma.hub.gguf_names import ARCHITECTURES, Architecture
+from stemma.hub.gguf_names import ARCHITECTURES, READ_AND_WRITTEN, Architecture
 from stemma.hub.gguf_weights import GGUFWeights
 from stemma.hub.model_directory import filled
 from stemma.models import Transformer, TransformerConfig
@@ -110,7 +110,7 @@ def _head(path: Path) -> tuple[Architecture, TransformerConfig, dict[str, Tensor
     if named not in ARCHITECTURES:
         raise ModelError(
             f"holds a model of the architecture {named!r}, which is not known here",
-            cure=f"There is {', '.join(ARCHITECTURES)}.",
+            cure=READ_AND_WRITTEN,
         )
     architecture = ARCHITECTURES[named]
     divided = places.pop(_ROPE_FREQUENCIES, None)

@@ -139,3 +139,5 @@ ARCHITECTURES: dict[str, Architecture] = {
     "gpt2": _GPT2,
 }
 """What a file calls the architecture -> what it is."""
+
+READ_AND_WRITTEN = "There is llama (a Mistral without a window too), qwen2, qwen3 and gpt2."

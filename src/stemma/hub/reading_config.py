@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stemma.errors import ModelError
-from stemma.hub.catalog import catalog
+from stemma.hub.catalog import catalog, nearest
 from stemma.hub.huggingface import repository
 from stemma.hub.model_directory import CONFIG
 from stemma.hub.opening import GGUF, find_model, of_the_hub, unknown_model
@@ -30,7 +30,7 @@ def read_config(path_or_name: str | Path) -> TransformerConfig:
         return preset(name)
     named = None if exists else repository(name)
     if not exists and not named and name not in catalog() and len(Path(name).parts) == 1:
-        error = unknown_model(name, PRESETS)
+        error = unknown_model(name, nearest(name, PRESETS))
         raise ModelError(
             error.what, cure=f"{error.cure} Architectures without weights: {', '.join(PRESETS)}."
         )

@@ -92,7 +92,7 @@ def _open(
     habits = catalog()[name].chat if name in catalog() else ChatHabits()
     note_file(name)
     place = find_model(name)
-    loaded, tokenizer = load_as_asked(place, dtype, bits)
+    loaded, tokenizer = load_as_asked(place, dtype, bits, called=name)
     manners = read_manners(place, tokenizer)
     format_: ChatFormat = TranscriptFormat(tokenizer, tokenizer.end_ids)
     if manners.chat_template is not None and not transcript:

@@ -139,11 +139,20 @@ def load_as_asked(
     name: str | Path,
     dtype: Literal["float32", "bfloat16"] | None,
     bits: Literal["int8", "int4"] | None,
+    *,
+    called: str | None = None,
 ) -> tuple[LanguageModel, Tokenizer]:
-    """A model that continues text, in the precision that the options of a command name."""
+    """A model that continues text, in the precision that the options of a command name.
+
+    Args:
+        name: of it, or its path.
+        dtype: of the weights; None stands for ``"fast"``.
+        bits: into which the weights are put.
+        called: how the user named it, where that is not ``name``.
+    """
     from stemma.hub.progress import saying
 
-    with saying(f"loading {name}"):
+    with saying(f"loading {called or name}"):
         from stemma import hub
         from stemma.hub.opening import refuse_encoder
 
