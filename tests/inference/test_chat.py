@@ -221,7 +221,11 @@ def test_commands(tmp_path: Path) -> None:
     assert "The keys here are: " in session.say("/set nonsense=3")
     assert "temperature = 'hot': input should be a number" in session.say("/set temperature hot")
     assert "a name and a value are needed" in session.say("/set temperature")
+    assert "system: the format's own, if it has one; /system TEXT" in session.say("/show")
+    assert "(empty)" in session.say("/system")
+    assert "system: none; /system TEXT sets one" in session.say("/show")
     session.say("/system Be kind.")
+    assert "system: Be kind.\n" in session.say("/show")
     assert session.chat.system == "Be kind."
     assert "0 questions, 13 of 400 tokens" in session.say("/show")
     assert "did you mean /show?" in session.say("/shwo")
@@ -242,6 +246,7 @@ def test_commands(tmp_path: Path) -> None:
     assert "5 messages" in other.say(f"/load {file}")
     assert other.chat.messages == session.chat.messages
     assert other.chat.sampling == session.chat.sampling
+    assert other.chat.max_new_tokens == 7
     assert "(replaced" in other.say("/reset", f"/save {file}")
     assert "/save! FILE" in Session().say(f"/save {file}")
     assert "(replaced" in Session().say(f"/save! {file}")
@@ -317,6 +322,10 @@ def test_files_that_are_no_conversation(tmp_path: Path) -> None:
     file.write_text(json.dumps({"messages": [], "sampling": {"temperature": -1}}))
     with pytest.raises(ConfigError, match="temperature = -1"):
         load_chat(chat, file)
+    for wrong in (0, "7", True):
+        file.write_text(json.dumps({"messages": [], "max_new_tokens": wrong}))
+        with pytest.raises(DataError, match=f"max_new_tokens = {wrong!r}"):
+            load_chat(chat, file)
     with pytest.raises(DataError, match="cannot be written"):
         save_chat(chat, tmp_path / "no" / "folder.json")
     assert chat.messages == []
@@ -370,6 +379,17 @@ def test_the_command_reads_a_pipe(directory: Path) -> None:
     assert result.exit_code == 0, result.output
     assert result.stdout == "xxxxx\nxxxxx\n"
     assert "a transcript, since the model has no chat template" in result.stderr
+
+
+def test_options_of_the_command_stand_above_a_saved_conversation(
+    directory: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "chat.json"
+    rules = {"logit_bias": {"120": 1000}}
+    file.write_text(json.dumps({"messages": [], "sampling": rules, "max_new_tokens": 3}))
+    for options, answered in (([], "xxx\n"), (["--max-new-tokens", "5"], "xxxxx\n")):
+        arguments = ["chat", str(directory), "--load", str(file), *options]
+        assert CliRunner().invoke(build_app("chat"), arguments, input="hi\n").stdout == answered
 
 
 @pytest.mark.slow

@@ -28,7 +28,9 @@ def chat_command(
             "--set", metavar="NAME=VALUE", help="The sampling, as /set: --set temperature=0."
         ),
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="The most tokens of an answer.")] = 512,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="The most tokens of an answer; 512 by default.")
+    ] = None,
     load: Annotated[Path | None, typer.Option(help="Go on with a saved conversation.")] = None,
     dtype: DtypeOption = None,
     quantise: QuantiseOption = None,
@@ -53,7 +55,6 @@ def chat_command(
         read_chat(load)
     interactive = sys.stdin.isatty()
     chat = _open(model, dtype, quantise, transcript=transcript)
-    chat.max_new_tokens = max_new_tokens
     terminal = ChatTerminal(
         chat,
         show=lambda piece: typer.echo(piece, nl=False),
@@ -64,10 +65,13 @@ def chat_command(
         terminal.load(load)
     if system is not None:
         chat.system = system
+    if max_new_tokens is not None:
+        chat.max_new_tokens = max_new_tokens
     for name, value in chosen:
         set_sampling(chat, name, value)
     if interactive:
         typer.secho(f"{model}: {chat.format.name}. /help, /exit.", err=True, dim=True)
+        terminal.show_system()
     terminal.run(_typed() if interactive else _piped())
     if interactive:
         typer.echo()

@@ -1,10 +1,10 @@
-"""Conversations in files: JSON, with the sampling that they were made with."""
+"""Conversations in files: JSON, with the sampling and the length that they were made with."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from stemma.errors import DataError
 from stemma.inference.chat import Chat
@@ -12,6 +12,20 @@ from stemma.inference.chat_format import Message
 from stemma.inference.sampling_config import SamplingConfig
 
 _ROLES = ("system", "user", "assistant")
+
+
+class SavedChat(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        messages: in order.
+        sampling: None if it was all by default.
+        max_new_tokens: of an answer; None if the file does not say.
+    """
+
+    messages: list[Message]
+    sampling: SamplingConfig | None
+    max_new_tokens: int | None
 
 
 def save_chat(chat: Chat, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -30,6 +44,7 @@ def save_chat(chat: Chat, path: str | Path, *, overwrite: bool = False) -> Path:
     values = {
         "messages": [dict(message) for message in chat.messages],
         "sampling": chat.sampling.model_dump(exclude_defaults=True),
+        "max_new_tokens": chat.max_new_tokens,
     }
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -46,14 +61,14 @@ def load_chat(chat: Chat, path: str | Path) -> None:
 
     Errors are those of `read_chat`.
     """
-    messages, sampling = read_chat(path)
-    chat.messages = messages
-    if sampling is not None:
-        chat.sampling = sampling
+    saved = read_chat(path)
+    chat.messages = saved.messages
+    chat.sampling = saved.sampling or chat.sampling
+    chat.max_new_tokens = saved.max_new_tokens or chat.max_new_tokens
 
 
-def read_chat(path: str | Path) -> tuple[list[Message], SamplingConfig | None]:
-    """The messages of a conversation that was saved, and the sampling if it has one.
+def read_chat(path: str | Path) -> SavedChat:
+    """A conversation that was saved.
 
     Raises:
         DataError: if the file cannot be read, or is no conversation.
@@ -77,8 +92,15 @@ def read_chat(path: str | Path) -> tuple[list[Message], SamplingConfig | None]:
     if any(message["role"] == "system" for message in messages[1:]):
         raise DataError("a system message stands behind others", where=str(path))
     sampling = SamplingConfig.parse(values.get("sampling") or {}, source=str(path))
-    said = [{"role": m["role"], "content": m["content"]} for m in messages]
-    return [*said], sampling if values.get("sampling") else None
+    most = values.get("max_new_tokens")
+    if most is not None and (type(most) is not int or most < 1):
+        raise DataError(
+            f"max_new_tokens = {most!r}",
+            where=str(path),
+            cure="Make it a whole number from 1 on, or leave it out.",
+        )
+    said: list[Message] = [{"role": m["role"], "content": m["content"]} for m in messages]
+    return SavedChat(said, sampling if values.get("sampling") else None, most)
 
 
 def _is_message(value: Any) -> bool:

@@ -143,11 +143,16 @@ class ChatTerminal:
         context = self.chat.context_length
         room = "" if context is None else f" of {context:,}"
         self._note(f"sampling: {self._sampling()}")
-        system = self.chat.system
-        self._note(f"system: {'left to the template' if system is None else system or '(empty)'}")
+        self.show_system()
         questions = "1 question" if n_asked == 1 else f"{n_asked} questions"
         self._note(f"conversation: {questions}, {self.chat.n_prompt():,}{room} tokens")
         self._note(f"format: {self.chat.format.name}")
+
+    def show_system(self) -> None:
+        """Say which system message is in force."""
+        system = self.chat.system
+        none = "none" if system is not None else "the format's own, if it has one"
+        self._note(f"system: {system or f'{none}; /system TEXT sets one'}")
 
     def _sampling(self) -> str:
         rules = self.chat.sampling.model_dump(exclude_defaults=True)
