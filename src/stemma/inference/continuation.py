@@ -4,35 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from stemma import hub
 from stemma.errors import ModelError
 from stemma.inference.decode import Overflow
 from stemma.inference.generation import Generation
-from stemma.inference.sampling_config import SamplingConfig
+from stemma.inference.sampling_config import SamplingConfig, SamplingRules, laid_over
 from stemma.inference.text import collect, stream
 
 if TYPE_CHECKING:
     from stemma.models import LanguageModel
     from stemma.tokenizers import Tokenizer
-
-
-class SamplingRules(TypedDict, total=False):
-    """The fields of `SamplingConfig`, as keyword arguments."""
-
-    temperature: float
-    top_k: int | None
-    top_p: float | None
-    min_p: float | None
-    typical_p: float | None
-    repetition_penalty: float
-    frequency_penalty: float
-    presence_penalty: float
-    logit_bias: Mapping[int, float] | None
-    seed: int | None
 
 
 def generate(
@@ -91,9 +76,7 @@ def generate_samples(
 
     Args and errors are those of `generate`; ``num_samples`` below 1 is a `ModelError` too.
     """
-    sampling = SamplingConfig.parse(
-        {**(sampling or SamplingConfig()).model_dump(), **rules}, source="sampling"
-    )
+    sampling = laid_over(sampling or SamplingConfig(), rules)
     loaded, tokenizer = model if isinstance(model, tuple) else hub.load(model)
     stops = (stop,) if isinstance(stop, str) else tuple(stop)
     return [

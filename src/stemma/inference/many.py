@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, Unpack
 from stemma.errors import ModelError
 from stemma.inference.batch import Batch
 from stemma.inference.cached_model import PagedModel, RaggedModel
-from stemma.inference.continuation import SamplingRules
 from stemma.inference.continuous import ContinuousBatch
 from stemma.inference.generation import FinishReason, Generation, Report, Writer
 from stemma.inference.requests import Token, TokenSource
-from stemma.inference.sampling_config import SamplingConfig
+from stemma.inference.sampling_config import SamplingConfig, SamplingRules, laid_over
 from stemma.inference.several_texts import refuse_one_text
 from stemma.inference.text import (
     collect,
@@ -175,13 +174,9 @@ def _for_each(
 ) -> Sequence[SamplingConfig]:
     """One sampling for each of ``n`` prompts, with the rules laid over it."""
     if sampling is None or isinstance(sampling, SamplingConfig):
-        return [_laid_over(sampling or SamplingConfig(), rules)] * n
+        return [laid_over(sampling or SamplingConfig(), rules)] * n
     if len(sampling) != n:
         raise ModelError(
             f"{len(sampling)} samplings for {n} prompts", cure="Give one for all, or one for each."
         )
-    return [_laid_over(one, rules) for one in sampling]
-
-
-def _laid_over(sampling: SamplingConfig, rules: SamplingRules) -> SamplingConfig:
-    return SamplingConfig.parse({**sampling.model_dump(), **rules}, source="sampling")
+    return [laid_over(one, rules) for one in sampling]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 from pydantic import AfterValidator, Field
 
@@ -123,3 +123,27 @@ STYLES: dict[str, SamplingConfig] = {
     "min-p 0.1": SamplingConfig(min_p=0.1),
 }
 """The five classical ways of choosing, to be shown side by side."""
+
+
+class SamplingRules(TypedDict, total=False):
+    """The fields of `SamplingConfig`, as keyword arguments."""
+
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    typical_p: float | None
+    repetition_penalty: float
+    frequency_penalty: float
+    presence_penalty: float
+    logit_bias: Mapping[int, float] | None
+    seed: int | None
+
+
+def laid_over(sampling: SamplingConfig, rules: SamplingRules) -> SamplingConfig:
+    """A sampling with some of its fields replaced.
+
+    Raises:
+        ConfigError: if a rule is unknown or out of range.
+    """
+    return SamplingConfig.parse({**sampling.model_dump(), **rules}, source="sampling")
